@@ -1,0 +1,74 @@
+# contactsync: build, install and test with PGXS.
+#
+#   make            build                    make test      all suites, on a throwaway server
+#   make install    install                  make sandbox   the guided tour (KEEP=1 keeps it up)
+#   make bench      measurements             make clean     remove what was built
+#
+# "make test" and "make sandbox" install the packages they need, build with the
+# flags of CI in build/, and use a private copy of the PostgreSQL tree; they
+# touch no existing cluster.
+
+EXTENSION   = contactsync
+EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(dir $(lastword $(MAKEFILE_LIST)))contactsync.control)
+MODULE_big  = contactsync
+srcdir_    := $(dir $(lastword $(MAKEFILE_LIST)))
+
+MODULE_DIRS = contact merge store http sync webhook worker
+OBJS        = $(patsubst $(srcdir_)%.c,%.o,$(wildcard $(srcdir_)src/*.c) \
+              $(foreach d,$(MODULE_DIRS),$(wildcard $(srcdir_)src/$(d)/*.c)))
+HEADERS_ALL = $(wildcard $(srcdir_)src/*.h $(srcdir_)src/*/*.h)
+
+# The install script, in order: a piece may use what stands before it.
+SQL_PIECES  = src/prologue.sql \
+              src/contact/contact.sql \
+              src/store/tenant.sql \
+              src/store/tables.sql \
+              src/store/policy.sql \
+              src/store/ingest.sql \
+              src/store/directory.sql \
+              src/store/review.sql \
+              src/sync/secret.sql \
+              src/sync/source.sql \
+              src/sync/run.sql \
+              src/webhook/receive.sql \
+              src/worker/worker.sql \
+              src/monitor/status.sql \
+              src/epilogue.sql
+CONNECTORS  = $(sort $(wildcard $(srcdir_)src/sync/connectors/*.json))
+
+SCRIPT      = $(EXTENSION)--$(EXTVERSION).sql
+DATA_built  = $(SCRIPT)
+DATA        = $(wildcard $(srcdir_)src/upgrade/*.sql)
+EXTRA_CLEAN = build $(SCRIPT)
+
+REGRESS     = $(sort $(basename $(notdir $(wildcard $(srcdir_)sql/*.sql))))
+REGRESS_OPTS = --inputdir=$(srcdir) --temp-instance=tmp_check --temp-config=$(srcdir)/test/regress.conf
+ISOLATION   = $(sort $(basename $(notdir $(wildcard $(srcdir_)test/isolation/specs/*.spec))))
+ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --temp-instance=tmp_check_iso --temp-config=$(srcdir)/test/regress.conf
+TAP_TESTS   = 1
+PROVE_TESTS ?= $(sort $(wildcard $(srcdir_)test/t/*.pl))
+
+LIBS_PC     = libcurl libxml-2.0 libcrypto libidn2
+PG_CPPFLAGS = -I$(srcdir_)src $(shell pkg-config --cflags $(LIBS_PC))
+SHLIB_LINK  = $(shell pkg-config --libs $(LIBS_PC))
+
+PG_CONFIG  ?= pg_config
+PGXS       := $(shell $(PG_CONFIG) --pgxs)
+include $(PGXS)
+
+override with_llvm = no
+
+# Debian's PostgreSQL is built without dependency tracking.
+$(OBJS): $(HEADERS_ALL)
+
+all: $(SCRIPT)
+$(SCRIPT): $(addprefix $(srcdir_),$(SQL_PIECES)) $(CONNECTORS) $(srcdir_)src/join.sh $(srcdir_)contactsync.control
+	sh $(srcdir_)src/join.sh $(addprefix $(srcdir_),$(SQL_PIECES)) -- $(CONNECTORS) > $@.tmp && mv $@.tmp $@
+
+.PHONY: test sandbox bench
+test:
+	+$(srcdir_)test/run test
+sandbox:
+	+$(srcdir_)test/run sandbox
+bench:
+	+$(srcdir_)test/run bench

@@ -1,0 +1,44 @@
+/*
+ * compat.h
+ *		Differences between PostgreSQL 15 and 18, in one place.
+ *
+ * Logic elsewhere is written against the newest form; a version test in the
+ * middle of it is a sign that a shim is missing here.
+ */
+#ifndef CONTACTSYNC_COMPAT_H
+#define CONTACTSYNC_COMPAT_H
+
+#include "fmgr.h"
+
+#if PG_VERSION_NUM >= 160000
+#include "nodes/miscnodes.h"
+#include "varatt.h"
+#else
+
+/* Soft errors came with 16: before it, an input function can only throw. */
+#define errsave(context_, ...) \
+	do { (void) (context_); ereport(ERROR, __VA_ARGS__); } while (0)
+#define ereturn(context_, dummy_, ...) \
+	do { (void) (context_); ereport(ERROR, __VA_ARGS__); return dummy_; } while (0)
+#define SOFT_ERROR_OCCURRED(context_) false
+
+extern PGDLLEXPORT void _PG_init(void);
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define MyLocalTransactionId	(MyProc->vxid.lxid)
+#else
+#define MyLocalTransactionId	(MyProc->lxid)
+#endif
+
+#if PG_VERSION_NUM >= 180000
+#include "storage/waiteventset.h"
+#endif
+
+#if PG_VERSION_NUM >= 170000
+#define CreateWaitEventSetIn(context_, n_)	CreateWaitEventSet(NULL, (n_))
+#else
+#define CreateWaitEventSetIn(context_, n_)	CreateWaitEventSet((context_), (n_))
+#endif
+
+#endif							/* CONTACTSYNC_COMPAT_H */

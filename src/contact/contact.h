@@ -1,0 +1,211 @@
+/*
+ * contact.h
+ *		The contact value: what every module knows of a contact.
+ *
+ * A contact is a flat, sorted list of items.  A scalar field has at most one
+ * item; a list field (emails, phones, addresses, urls, tags, metadata) has one
+ * item for each element, identified by its normalised key.  An item may carry
+ * a stamp: which source said it, when it last changed and when it was last
+ * confirmed.  An item may also be a tombstone: "this source says that there is
+ * no such value"; tombstones live only inside stamped values (record states)
+ * and are invisible to accessors, comparison and keys.
+ *
+ * ContactValue is the plain in-memory form that the merge algorithms work on;
+ * the varlena Contact is its stored form.  contact_deform points into the
+ * datum, so a deformed value lives as long as the datum does.
+ *
+ * Everything declared in the first part is plain C that also builds as
+ * FRONTEND code (palloc from fe_memutils): no ereport, no catalogs, no clock.
+ */
+#ifndef CONTACTSYNC_CONTACT_H
+#define CONTACTSYNC_CONTACT_H
+
+#ifndef FRONTEND
+#include "fmgr.h"
+#include "utils/jsonb.h"
+#endif
+
+/* In canonical order: also the order of items in a value and in its output. */
+typedef enum ContactField
+{
+	CF_FIRST_NAME,
+	CF_MIDDLE_NAME,
+	CF_LAST_NAME,
+	CF_PREFIX,
+	CF_SUFFIX,
+	CF_NICKNAME,
+	CF_COMPANY,
+	CF_DEPARTMENT,
+	CF_TITLE,
+	CF_BIRTHDAY,
+	CF_NOTE,
+	CF_PHOTO,
+	CF_EMAILS,					/* first list field */
+	CF_PHONES,
+	CF_ADDRESSES,
+	CF_URLS,
+	CF_TAGS,
+	CF_METADATA
+} ContactField;
+
+#define CF_COUNT			18
+#define CF_IS_LIST(f_)		((f_) >= CF_EMAILS)
+#define CF_BIT(f_)			(((uint32) 1) << (f_))
+
+/* A string that is not NUL-terminated; ptr is NULL when absent. */
+typedef struct StrView
+{
+	const char *ptr;
+	int32		len;
+} StrView;
+
+/* Components of an address, in canonical order. */
+typedef enum ContactAddressPart
+{
+	CA_STREET,
+	CA_CITY,
+	CA_REGION,
+	CA_POSTAL_CODE,
+	CA_COUNTRY
+} ContactAddressPart;
+
+#define CA_COUNT			5
+
+/* Item flags */
+#define CI_PRIMARY			0x01
+#define CI_VERIFIED			0x02	/* "verified": true */
+#define CI_UNVERIFIED		0x04	/* "verified": false was said; neither = not said */
+#define CI_TOMBSTONE		0x08	/* said to be empty (element or whole field) */
+
+typedef struct ContactItem
+{
+	uint8		field;			/* ContactField */
+	uint8		flags;			/* CI_* */
+	int16		stamp;			/* index into stamps, -1 = none */
+	StrView		key;			/* lists: the element's identity (normalised);
+								 * metadata: the key's name; scalars, and the
+								 * tombstone of a whole list: empty */
+	StrView		value;			/* text as spelled: scalar, mail address,
+								 * phone number, url, tag; metadata: JSON text
+								 * as jsonb prints it; addresses: unused */
+	StrView		type;			/* label, lower case; lists only */
+	StrView		extension;		/* phones only */
+	StrView		part[CA_COUNT]; /* addresses only */
+} ContactItem;
+
+/* Stamp flags */
+#define CS_ESTIMATE			0x01	/* first sight: changed_at is an estimate */
+#define CS_ENRICHED			0x02
+#define CS_DERIVED			0x04
+#define CS_OVERRIDDEN		0x08
+
+/*
+ * Times are microseconds since 2000-01-01 UTC, as TimestampTz; PG_INT64_MIN is
+ * -infinity and PG_INT64_MAX infinity.
+ */
+typedef struct ContactStamp
+{
+	StrView		source;			/* source name */
+	int64		as_of;			/* latest version that covers the cell */
+	int64		changed_at;		/* first version of the last run of equals */
+	uint8		flags;			/* CS_* */
+} ContactStamp;
+
+typedef struct ContactValue
+{
+	int			nitems;
+	int			nstamps;
+	ContactItem *items;			/* sorted by (field, key bytes) */
+	ContactStamp *stamps;
+} ContactValue;
+
+/* The outcome of a parse: path is a JSON path such as $.emails[0].address. */
+typedef struct ContactError
+{
+	const char *message;		/* NULL = no error; primary message text */
+	char		path[128];
+} ContactError;
+
+/* contact_core.c: names, order, canonical bytes */
+extern const char *const contact_field_names[CF_COUNT];
+extern int	contact_field_lookup(const char *name, int len);	/* -1 if unknown */
+extern int	contact_item_cmp(const ContactItem *a, const ContactItem *b);	/* (field, key) */
+extern bool contact_item_same(const ContactItem *a, const ContactItem *b);	/* same content, stamps aside */
+extern void contact_sort(ContactValue *v);	/* sort, join duplicates, one primary per list */
+/* Canonical bytes of an item's content (no stamp), for digests and ties; palloc'd. */
+extern StrView contact_item_bytes(const ContactItem *item);
+extern int	strview_cmp(StrView a, StrView b);	/* memcmp order, absent < empty */
+
+/* contact_norm.c: keys.  Result palloc'd; ptr is NULL if nothing usable. */
+extern StrView contact_email_key(StrView address);	/* without the "email:" prefix */
+extern StrView contact_phone_key(StrView number, StrView extension);
+extern StrView contact_element_key(ContactField field, const ContactItem *item);
+extern StrView contact_name_key(StrView name);	/* folded, blanks collapsed */
+
+#ifndef FRONTEND
+
+/* The stored form; its layout is private to contact_layout.c. */
+typedef struct Contact
+{
+	int32		vl_len_;
+	char		data[FLEXIBLE_ARRAY_MEMBER];
+} Contact;
+
+#define DatumGetContactP(d_)	((Contact *) PG_DETOAST_DATUM(d_))
+#define PG_GETARG_CONTACT_P(n_) DatumGetContactP(PG_GETARG_DATUM(n_))
+#define PG_RETURN_CONTACT_P(c_) PG_RETURN_POINTER(c_)
+
+/* contact_layout.c */
+extern Contact *contact_form(const ContactValue *v);	/* palloc'd */
+extern void contact_deform(const Contact *c, ContactValue *v);	/* points into c */
+
+/* contact_json.c */
+
+/*
+ * What a JSON document says about a contact.
+ *
+ * A key that is present claims its field: a value asserts it, null (or an
+ * empty string, object or list) clears it.  "covers" has a bit for every field
+ * that the document speaks about as a whole; "elements" lists the single
+ * elements that it speaks about in fields it does not cover whole: metadata
+ * keys, and the members of {"add": [...], "remove": [...]} in a list, removed
+ * ones being items with CI_TOMBSTONE.
+ */
+typedef struct ContactClaims
+{
+	ContactValue value;			/* no tombstones, no stamps */
+	uint32		covers;			/* CF_BIT mask */
+	int			nelements;
+	ContactItem *elements;		/* only field and key are set; sorted */
+} ContactClaims;
+
+/*
+ * Parse canonical JSON.  With patch false, nulls are dropped and covers and
+ * elements are what the document names.  False on a structural error, which is
+ * described in *error; never throws for bad input.  Result points into fresh
+ * palloc'd memory.
+ */
+extern bool contact_claims_from_jsonb(const Jsonb *json, bool patch,
+									  ContactClaims *claims, ContactError *error);
+/* Append the value's JSON text; stamps only if with_provenance. */
+struct StringInfoData;
+extern void contact_to_json(struct StringInfoData *buf, const ContactValue *v, bool with_provenance);
+/* One item as the JSON that stands for it inside its field (element of a list, or scalar). */
+extern void contact_item_to_json(struct StringInfoData *buf, const ContactItem *item);
+
+/* contact_vcard.c: every card of a text; bad lines are skipped and counted. */
+typedef struct VcardList
+{
+	int			ncards;
+	int			nskipped;		/* lines that could not be read */
+	struct VcardCard
+	{
+		ContactValue value;
+		StrView		uid;		/* absent if the card has none */
+		int64		rev;		/* PG_INT64_MIN if absent or unreadable */
+	}		   *cards;
+} VcardList;
+extern bool contact_vcard_parse(const char *text, int len, VcardList *out, ContactError *error);
+
+#endif							/* !FRONTEND */
+#endif							/* CONTACTSYNC_CONTACT_H */

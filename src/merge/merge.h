@@ -1,0 +1,346 @@
+/*
+ * merge.h
+ *		The pure heart: observations -> record state -> contact; keys -> identity.
+ *
+ * Everything here is a function of its arguments: no SPI, no catalogs, no
+ * clock, no random numbers, no dependence on the order of its inputs.  It is
+ * plain C over plain structs and also builds as FRONTEND code, so that it can
+ * be fuzzed and property-tested alone.  Results are palloc'd in the current
+ * memory context and point into their inputs where they can.
+ *
+ *	merge_fold.c		observations of one record -> its state
+ *	merge_policy.c		rules
+ *	merge_resolve.c		states of a contact's records -> the contact, with
+ *						candidates, verdicts and conflicts
+ *	merge_identity.c	records and the keys they ever asserted -> clusters
+ */
+#ifndef CONTACTSYNC_MERGE_H
+#define CONTACTSYNC_MERGE_H
+
+#include "contact/contact.h"
+
+#define MERGE_TIME_MIN		PG_INT64_MIN	/* -infinity, also "not known" */
+#define MERGE_DIGEST_LEN	16
+
+/* ---- fold: one record ---- */
+
+typedef enum MergeKind
+{
+	MK_SNAPSHOT,
+	MK_PATCH,
+	MK_DELETE,
+	MK_UNDELETE
+} MergeKind;
+
+/*
+ * One observation.  Versions order by (effective, raw, seq, digest), which is
+ * total: the digest is taken over the canonical bytes of the whole observation.
+ */
+typedef struct MergeObservation
+{
+	MergeKind	kind;
+	bool		inferred;		/* a delete by absence from a certified run */
+	int64		effective;		/* raw stamp, clamped at receipt */
+	int64		raw;
+	int64		seq;
+	uint8		digest[MERGE_DIGEST_LEN];
+	int64		created;		/* MERGE_TIME_MIN = not given */
+	int64		sighted;		/* start of the run in which the provider showed
+								 * the record itself; MERGE_TIME_MIN = none */
+	ContactClaims claims;
+} MergeObservation;
+
+/* Where a record's newest observation stands in its version order. */
+typedef struct MergePosition
+{
+	int64		effective;		/* MERGE_TIME_MIN = no observation yet */
+	int64		raw;
+	int64		seq;
+	uint8		digest[MERGE_DIGEST_LEN];
+} MergePosition;
+
+/*
+ * A record's state: the accumulator of its fold, stored as it stands, so that
+ * an observation in order costs the same however long the history is.
+ *
+ * In "state" each item's stamp holds the cell's as_of and changed_at (first
+ * version of the last run of equals), CS_ESTIMATE where that was first sight
+ * in a snapshot; cleared cells are tombstones.  merge_changed_at applies the
+ * record's creation time to estimates.
+ */
+typedef struct MergeRecord
+{
+	bool		alive;			/* false: deleted, or never seen */
+	bool		zombie;			/* dead, with newer observations held for review */
+	bool		had_delete;		/* some delete is in the history */
+	int64		created;		/* least creation time given; MERGE_TIME_MIN = none */
+	int64		deleted_at;		/* newest delete; MERGE_TIME_MIN = none */
+	int64		version;		/* effective version of the newest observation
+								 * that the state is made of */
+	MergePosition last;			/* newest observation of any kind */
+	int64		seen_at;		/* newest certified sighting */
+	int32		same_version_conflicts;
+	ContactValue state;
+} MergeRecord;
+
+extern int	merge_observation_cmp(const MergeObservation *a, const MergeObservation *b);
+extern void merge_record_init(MergeRecord *r);
+/*
+ * Fold all observations of a record from nothing.  seen_at is the newest start
+ * of a certified run that showed the record.  "source" goes into the stamps.
+ * obs is sorted in place; duplicates (equal digests) count once.
+ */
+extern void merge_fold(MergeObservation *obs, int nobs, int64 seen_at,
+					   StrView source, MergeRecord *result);
+/*
+ * Add one observation to a folded record in place of a refold; false, with r
+ * untouched, if that is not possible (late, a delete or undelete, dead record):
+ * then the caller refolds.
+ */
+extern bool merge_fold_step(MergeRecord *r, const MergeObservation *obs, StrView source);
+
+/* changed_at as comparisons see it: an estimate becomes min(created, version) or -infinity. */
+extern int64 merge_changed_at(const MergeRecord *r, const ContactStamp *stamp);
+
+/* ---- policy ---- */
+
+typedef enum MergeRuleKind
+{
+	MR_LAST_WRITE_WINS,
+	MR_SOURCE_PRIORITY,
+	MR_MANUAL_REVIEW,
+	MR_UNION
+} MergeRuleKind;
+
+typedef enum MergeClear
+{
+	MC_WITHDRAW,
+	MC_AUTHORITATIVE,
+	MC_IGNORE,
+	MC_REVIEW
+} MergeClear;
+
+typedef struct MergeRule
+{
+	MergeRuleKind kind;
+	bool		only;			/* sources not listed are excluded */
+	int			nsources;
+	StrView    *sources;		/* source names or classes, best first */
+	int			nclear;			/* exceptions to MC_WITHDRAW by source or class */
+	struct MergeClearRule
+	{
+		StrView		source;
+		MergeClear	clear;
+	}		   *clears;
+} MergeRule;
+
+/*
+ * Rules by target.  Targets are units: groups win whole (name, job), a scalar
+ * outside a group is its own unit, a list field is one unit, and metadata may
+ * have a rule for a single key.
+ */
+typedef enum MergeUnit
+{
+	MU_NAME,					/* first_name middle_name last_name prefix suffix */
+	MU_JOB,						/* company department title */
+	MU_NICKNAME,
+	MU_BIRTHDAY,
+	MU_NOTE,
+	MU_PHOTO,
+	MU_EMAILS,
+	MU_PHONES,
+	MU_ADDRESSES,
+	MU_URLS,
+	MU_TAGS,
+	MU_METADATA
+} MergeUnit;
+
+#define MU_COUNT			12
+
+extern const char *const merge_unit_names[MU_COUNT];	/* name job nickname ... */
+extern const char *const merge_rule_names[];	/* by MergeRuleKind */
+extern MergeUnit merge_unit_of(ContactField field);
+
+typedef struct MergePolicy
+{
+	int64		version;
+	MergeRule	rules[MU_COUNT];
+	MergeRule	primary[MU_COUNT];	/* <list>.primary; kind used for lists only */
+	int			nmetadata;
+	struct MergeMetadataRule
+	{
+		StrView		key;
+		MergeRule	rule;
+	}		   *metadata;
+} MergePolicy;
+
+extern void merge_policy_defaults(MergePolicy *p);
+#ifndef FRONTEND
+/*
+ * A stored policy is {"<field or unit or set>": {"rule": ..., "sources": [...],
+ * "only": true, "clear": {"<source>": "..."}}, ...}.  False on a fault, with
+ * *error describing it.
+ */
+extern bool merge_policy_from_jsonb(const Jsonb *json, MergePolicy *p, ContactError *error);
+#endif
+
+/* ---- resolve: one contact ---- */
+
+/* One value that a record gave a manual_review cell at some time, in version order. */
+typedef struct MergeRun
+{
+	ContactField field;			/* or the unit's lead */
+	StrView		key;			/* metadata key, else empty */
+	int64		at;				/* first version of the run */
+	StrView		bytes;			/* canonical bytes of the claim; ptr NULL = withdrawn */
+} MergeRun;
+
+typedef struct MergeInput
+{
+	int64		record_id;		/* a name for the caller's use; decides nothing */
+	StrView		source;
+	StrView		source_class;
+	StrView		source_id;		/* the record's id in its source */
+	MergeRecord record;
+	/* history for manual_review, only after MergeResult.needs_history */
+	int			nruns;
+	MergeRun   *runs;
+} MergeInput;
+
+/* A decision that settles a cell; of two for one cell the later one wins. */
+typedef struct MergeDecision
+{
+	int64		decided_at;
+	int64		id;
+	ContactField field;			/* the cell: unit lead or field, and key */
+	StrView		key;
+	bool		cleared;		/* decided: no value */
+	int			nitems;			/* the chosen value: items of the unit */
+	ContactItem *items;
+	/* what was seen when it was decided: digests of (source, source_id, bytes, changed_at) */
+	int			nseen;
+	uint8	  (*seen)[MERGE_DIGEST_LEN];
+} MergeDecision;
+
+typedef enum MergeVerdict
+{
+	MV_WON,
+	MV_LOST,
+	MV_UNITED,					/* list element in the union */
+	MV_IN_REVIEW,				/* candidate of an open conflict */
+	MV_EXCLUDED,				/* by "only" */
+	MV_WITHDRAWN,				/* cleared by its source */
+	MV_INCOMPLETE,				/* does not fill the group's lead member */
+	MV_DECIDED,					/* overruled or chosen by a decision */
+	MV_DEAD						/* its record is deleted */
+} MergeVerdict;
+
+extern const char *const merge_verdict_names[];
+
+/* One claim on one cell, for explain(); rank 1 is the best. */
+typedef struct MergeCandidate
+{
+	int			input;			/* index into inputs; -1 = a decision */
+	ContactField field;
+	StrView		key;			/* list element or metadata key */
+	const ContactItem *item;	/* NULL = no value (cleared) */
+	int			rank;
+	int64		changed_at;
+	int64		as_of;
+	bool		estimate;
+	const MergeRule *rule;
+	MergeVerdict verdict;
+	int64		decision_id;	/* 0 = none */
+	uint8		digest[MERGE_DIGEST_LEN];	/* as in MergeDecision.seen */
+} MergeCandidate;
+
+/* A cell whose candidates disagree under manual_review. */
+typedef struct MergeConflict
+{
+	ContactField field;			/* the unit's lead field */
+	StrView		key;			/* metadata key, else empty */
+	bool		open;			/* false: settled by a decision that still holds */
+	int64		decision_id;
+	int			ncandidates;
+	MergeCandidate *candidates; /* one for each distinct claim, in rank order;
+								 * for a group the item is the lead member */
+	struct MergeClaimItems
+	{
+		int			nitems;
+		const ContactItem **items;
+	}		   *claims;			/* parallel to candidates: the whole claim */
+	uint8		digest[MERGE_DIGEST_LEN];	/* of all that is seen */
+} MergeConflict;
+
+typedef struct MergeResult
+{
+	bool		live;			/* some record is alive */
+	bool		needs_history;	/* a manual_review cell disagrees: call again with
+								 * the runs of its inputs */
+	int			naming_input;	/* the input that gives the name, else the first
+								 * live one in record key order; -1 = none */
+	ContactValue contact;		/* stamped */
+	int			nconflicts;
+	MergeConflict *conflicts;
+	int			ncandidates;	/* only if explained */
+	MergeCandidate *candidates; /* by field, key, rank */
+} MergeResult;
+
+extern void merge_resolve(const MergePolicy *policy,
+						  MergeInput *inputs, int ninputs,
+						  MergeDecision *decisions, int ndecisions,
+						  bool explain, MergeResult *result);
+
+/* The runs of a record's manual_review cells, from all of its observations. */
+extern void merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
+						  int64 seen_at, StrView source, MergeRun **runs, int *nruns);
+
+/* ---- identity ---- */
+
+/* A key that a record ever asserted, at the earliest version it did. */
+typedef struct IdentityKey
+{
+	StrView		key;			/* "email:...", "tel:+..." */
+	int64		first_version;
+} IdentityKey;
+
+typedef struct IdentityRecord
+{
+	int64		record_id;		/* order in which records became known here; only
+								 * the caller's naming of clusters uses it */
+	StrView		source;
+	StrView		source_id;
+	bool		alive;
+	bool		many_per_source;	/* the source may hold a person more than once */
+	int			nnames;			/* every name pair ever asserted, as key text */
+	StrView    *names;			/* "first\nlast" through contact_name_key */
+	int			nkeys;
+	IdentityKey *keys;
+	int			cluster;		/* result: index of the cluster's least member */
+} IdentityRecord;
+
+typedef enum IdentityRefusal
+{
+	IR_NAMES_DISAGREE,
+	IR_SAME_SOURCE,
+	IR_OVERSIZE
+} IdentityRefusal;
+
+typedef struct IdentityRefused
+{
+	int			a,
+				b;				/* indexes of the records, a < b in record key order */
+	StrView		key;
+	IdentityRefusal reason;
+} IdentityRefused;
+
+/* Names agree if any pair ever agreed, or either has none. */
+extern bool identity_names_agree(const IdentityRecord *a, const IdentityRecord *b);
+/*
+ * Cluster a connected set of records: edges in canonical order, refused where
+ * they may not link.  Sets cluster in each record; refused links are returned.
+ */
+extern void identity_cluster(IdentityRecord *records, int nrecords,
+							 IdentityRefused **refused, int *nrefused);
+
+#endif							/* CONTACTSYNC_MERGE_H */
