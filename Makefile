@@ -16,23 +16,13 @@ srcdir_    := $(dir $(lastword $(MAKEFILE_LIST)))
 MODULE_DIRS = contact merge store http sync webhook worker
 OBJS        = $(patsubst $(srcdir_)%.c,%.o,$(wildcard $(srcdir_)src/*.c) \
               $(foreach d,$(MODULE_DIRS),$(wildcard $(srcdir_)src/$(d)/*.c)))
-HEADERS_ALL = $(wildcard $(srcdir_)src/*.h $(srcdir_)src/*/*.h)
+MODULE_HEADERS = $(wildcard $(srcdir_)src/*.h $(srcdir_)src/*/*.h)
 
 # The install script, in order: a piece may use what stands before it.
 SQL_PIECES  = src/prologue.sql \
               src/contact/contact.sql \
               src/store/tenant.sql \
               src/store/tables.sql \
-              src/store/policy.sql \
-              src/store/ingest.sql \
-              src/store/directory.sql \
-              src/store/review.sql \
-              src/sync/secret.sql \
-              src/sync/source.sql \
-              src/sync/run.sql \
-              src/webhook/receive.sql \
-              src/worker/worker.sql \
-              src/monitor/status.sql \
               src/epilogue.sql
 CONNECTORS  = $(sort $(wildcard $(srcdir_)src/sync/connectors/*.json))
 
@@ -54,12 +44,12 @@ SHLIB_LINK  = $(shell pkg-config --libs $(LIBS_PC))
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)
+with_llvm = no
 include $(PGXS)
 
-override with_llvm = no
 
 # Debian's PostgreSQL is built without dependency tracking.
-$(OBJS): $(HEADERS_ALL)
+$(OBJS): $(MODULE_HEADERS)
 
 all: $(SCRIPT)
 $(SCRIPT): $(addprefix $(srcdir_),$(SQL_PIECES)) $(CONNECTORS) $(srcdir_)src/join.sh $(srcdir_)contactsync.control

@@ -12,7 +12,6 @@
 #include "contactsync.h"
 #include "guc.h"
 #include "store/guard.h"
-#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -21,5 +20,4 @@ _PG_init(void)
 {
 	guc_init();
 	guard_init();
-	worker_init();
 }
