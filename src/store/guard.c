@@ -321,8 +321,8 @@ guard_require_active(void)
 				 errhint("Call contactsync.activate() if this database shall sync in the original's place.")));
 }
 
-/* Find the body of a guarded function, and how to call it. */
-static GuardTarget *
+/* Find the body of a guarded function, and how to call it, for fn_extra. */
+static void
 resolve_target(FunctionCallInfo fcinfo)
 {
 	FmgrInfo   *flinfo = fcinfo->flinfo;
@@ -367,7 +367,6 @@ resolve_target(FunctionCallInfo fcinfo)
 	ReleaseSysCache(tuple);
 	MemoryContextSwitchTo(oldcontext);
 	flinfo->fn_extra = target;
-	return target;
 }
 
 /* Run a set-returning body and hand over its rows. */
@@ -410,19 +409,11 @@ call_one(FunctionCallInfo fcinfo, GuardTarget *target)
 	return result;
 }
 
-/*
- * guard_call(...)
- *		Enter the guard and call the body of the function that was called.
- */
-Datum
-guard_call(PG_FUNCTION_ARGS)
+static Datum
+call_guarded(FunctionCallInfo fcinfo, GuardTarget *target)
 {
-	GuardTarget *target = fcinfo->flinfo->fn_extra;
 	Guard		guard;
-	volatile Datum result = (Datum) 0;
-
-	if (target == NULL)
-		target = resolve_target(fcinfo);
+	Datum		result = (Datum) 0;
 
 	guard_enter(&guard, NULL);
 	PG_TRY();
@@ -437,8 +428,19 @@ guard_call(PG_FUNCTION_ARGS)
 		guard_leave(&guard);
 	}
 	PG_END_TRY();
-
 	return result;
+}
+
+/*
+ * guard_call(...)
+ *		Enter the guard and call the body of the function that was called.
+ */
+Datum
+guard_call(PG_FUNCTION_ARGS)
+{
+	if (fcinfo->flinfo->fn_extra == NULL)
+		resolve_target(fcinfo);
+	return call_guarded(fcinfo, fcinfo->flinfo->fn_extra);
 }
 
 /*
