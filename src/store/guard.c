@@ -409,11 +409,10 @@ call_one(FunctionCallInfo fcinfo, GuardTarget *target)
 	return result;
 }
 
-static Datum
-call_guarded(FunctionCallInfo fcinfo, GuardTarget *target)
+static void
+call_guarded(FunctionCallInfo fcinfo, GuardTarget *target, Datum *result)
 {
 	Guard		guard;
-	Datum		result = (Datum) 0;
 
 	guard_enter(&guard, NULL);
 	PG_TRY();
@@ -421,14 +420,13 @@ call_guarded(FunctionCallInfo fcinfo, GuardTarget *target)
 		if (target->query)
 			call_set(fcinfo, target);
 		else
-			result = call_one(fcinfo, target);
+			*result = call_one(fcinfo, target);
 	}
 	PG_FINALLY();
 	{
 		guard_leave(&guard);
 	}
 	PG_END_TRY();
-	return result;
 }
 
 /*
@@ -438,9 +436,12 @@ call_guarded(FunctionCallInfo fcinfo, GuardTarget *target)
 Datum
 guard_call(PG_FUNCTION_ARGS)
 {
+	Datum		result = (Datum) 0;
+
 	if (fcinfo->flinfo->fn_extra == NULL)
 		resolve_target(fcinfo);
-	return call_guarded(fcinfo, fcinfo->flinfo->fn_extra);
+	call_guarded(fcinfo, fcinfo->flinfo->fn_extra, &result);
+	return result;
 }
 
 /*
