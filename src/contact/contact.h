@@ -22,6 +22,7 @@
 
 #ifndef FRONTEND
 #include "fmgr.h"
+#include "lib/stringinfo.h"
 #include "utils/jsonb.h"
 #endif
 
@@ -119,48 +120,6 @@ typedef struct ContactValue
 	ContactStamp *stamps;
 } ContactValue;
 
-/* The outcome of a parse: path is a JSON path such as $.emails[0].address. */
-typedef struct ContactError
-{
-	const char *message;		/* NULL = no error; primary message text */
-	char		path[128];
-} ContactError;
-
-/* contact_core.c: names, order, canonical bytes */
-extern const char *const contact_field_names[CF_COUNT];
-extern int	contact_field_lookup(const char *name, int len);	/* -1 if unknown */
-extern int	contact_item_cmp(const ContactItem *a, const ContactItem *b);	/* (field, key) */
-extern bool contact_item_same(const ContactItem *a, const ContactItem *b);	/* same content, stamps aside */
-extern void contact_sort(ContactValue *v);	/* sort, join duplicates, one primary per list */
-/* Canonical bytes of an item's content (no stamp), for digests and ties; palloc'd. */
-extern StrView contact_item_bytes(const ContactItem *item);
-extern int	strview_cmp(StrView a, StrView b);	/* memcmp order, absent < empty */
-
-/* contact_norm.c: keys.  Result palloc'd; ptr is NULL if nothing usable. */
-extern StrView contact_email_key(StrView address);	/* without the "email:" prefix */
-extern StrView contact_phone_key(StrView number, StrView extension);
-extern StrView contact_element_key(ContactField field, const ContactItem *item);
-extern StrView contact_name_key(StrView name);	/* folded, blanks collapsed */
-
-#ifndef FRONTEND
-
-/* The stored form; its layout is private to contact_layout.c. */
-typedef struct Contact
-{
-	int32		vl_len_;
-	char		data[FLEXIBLE_ARRAY_MEMBER];
-} Contact;
-
-#define DatumGetContactP(d_)	((Contact *) PG_DETOAST_DATUM(d_))
-#define PG_GETARG_CONTACT_P(n_) DatumGetContactP(PG_GETARG_DATUM(n_))
-#define PG_RETURN_CONTACT_P(c_) PG_RETURN_POINTER(c_)
-
-/* contact_layout.c */
-extern Contact *contact_form(const ContactValue *v);	/* palloc'd */
-extern void contact_deform(const Contact *c, ContactValue *v);	/* points into c */
-
-/* contact_json.c */
-
 /*
  * What a JSON document says about a contact.
  *
@@ -176,8 +135,73 @@ typedef struct ContactClaims
 	ContactValue value;			/* no tombstones, no stamps */
 	uint32		covers;			/* CF_BIT mask */
 	int			nelements;
-	ContactItem *elements;		/* only field and key are set; sorted */
+	ContactItem *elements;		/* field, key, and CI_TOMBSTONE where it is
+								 * said not to be there; sorted, unique */
 } ContactClaims;
+
+/* The outcome of a parse: path is a JSON path such as $.emails[0].address. */
+typedef struct ContactError
+{
+	const char *message;		/* NULL = no error; primary message text */
+	bool		limit;			/* a cap was exceeded (54000); else the input is
+								 * malformed (22P02) */
+	char		path[128];
+} ContactError;
+
+/* contact_core.c: names, order, canonical bytes */
+extern const char *const contact_field_names[CF_COUNT];
+extern int	contact_field_lookup(const char *name, int len);	/* -1 if unknown */
+extern int	contact_item_cmp(const ContactItem *a, const ContactItem *b);	/* (field, key) */
+extern bool contact_item_same(const ContactItem *a, const ContactItem *b);	/* same content, stamps aside */
+extern void contact_sort(ContactValue *v);	/* sort, join duplicates, one primary per list */
+/* Canonical bytes of an item's content (no stamp), for digests and ties; palloc'd. */
+extern StrView contact_item_bytes(const ContactItem *item);
+extern int	strview_cmp(StrView a, StrView b);	/* memcmp order, absent < empty */
+/* Order of contents: stamps and tombstones aside; 0 means equal. */
+extern int	contact_value_cmp(const ContactValue *a, const ContactValue *b);
+/* Index of the item with this identity, or -1. */
+extern int	contact_find(const ContactValue *v, ContactField field, StrView key);
+
+/* contact_norm.c: keys.  Result palloc'd; ptr is NULL if nothing usable. */
+extern StrView contact_email_key(StrView address);	/* without the "email:" prefix */
+extern StrView contact_phone_key(StrView number, StrView extension);
+extern StrView contact_element_key(ContactField field, const ContactItem *item);
+extern StrView contact_name_key(StrView name);	/* folded, blanks collapsed */
+/*
+ * Canonical spelling of free text: trimmed and, in UTF8, NFC.  Absent if
+ * nothing is left; points into the argument where nothing changes.
+ */
+extern StrView contact_text_clean(StrView s);
+/*
+ * Bring an item as said by a source into canonical form: spelling cleaned, key
+ * set.  False if nothing is left of it.  Tombstones keep the key they have.
+ */
+extern bool contact_item_normalize(ContactItem *item);
+
+#ifndef FRONTEND
+
+/* The stored form; its layout is private to contact_layout.c. */
+typedef struct Contact
+{
+	int32		vl_len_;
+	char		data[FLEXIBLE_ARRAY_MEMBER];
+} Contact;
+
+/* Caps: for what comes from outside, and of the layout itself. */
+#define CONTACT_MAX_INPUT		(1024 * 1024)
+#define CONTACT_MAX_ITEMS		10000
+#define CONTACT_MAX_NESTING		32
+#define CONTACT_MAX_SIZE		0xFFFFFF
+
+#define DatumGetContactP(d_)	((Contact *) PG_DETOAST_DATUM(d_))
+#define PG_GETARG_CONTACT_P(n_) DatumGetContactP(PG_GETARG_DATUM(n_))
+#define PG_RETURN_CONTACT_P(c_) PG_RETURN_POINTER(c_)
+
+/* contact_layout.c */
+extern Contact *contact_form(const ContactValue *v);	/* palloc'd */
+extern void contact_deform(const Contact *c, ContactValue *v);	/* points into c */
+
+/* contact_json.c */
 
 /*
  * Parse canonical JSON.  With patch false, nulls are dropped and covers and
@@ -188,24 +212,23 @@ typedef struct ContactClaims
 extern bool contact_claims_from_jsonb(const Jsonb *json, bool patch,
 									  ContactClaims *claims, ContactError *error);
 /* Append the value's JSON text; stamps only if with_provenance. */
-struct StringInfoData;
-extern void contact_to_json(struct StringInfoData *buf, const ContactValue *v, bool with_provenance);
+extern void contact_to_json(StringInfo buf, const ContactValue *v, bool with_provenance);
 /* One item as the JSON that stands for it inside its field (element of a list, or scalar). */
-extern void contact_item_to_json(struct StringInfoData *buf, const ContactItem *item);
+extern void contact_item_to_json(StringInfo buf, const ContactItem *item);
+/* A field alone, as in contact_to_json; false if the value has none. */
+extern bool contact_field_to_json(StringInfo buf, const ContactValue *v, ContactField field);
+/* The object of "_provenance". */
+extern void contact_provenance_to_json(StringInfo buf, const ContactValue *v, bool tombstones);
+/*
+ * Attach the stamps of "_provenance", if it is there, to a sorted value; adds
+ * its tombstones.  False, with *error set, if they do not fit it.
+ */
+extern bool contact_stamps_from_jsonb(const Jsonb *json, ContactValue *v, ContactError *error);
 
-/* contact_vcard.c: every card of a text; bad lines are skipped and counted. */
-typedef struct VcardList
-{
-	int			ncards;
-	int			nskipped;		/* lines that could not be read */
-	struct VcardCard
-	{
-		ContactValue value;
-		StrView		uid;		/* absent if the card has none */
-		int64		rev;		/* PG_INT64_MIN if absent or unreadable */
-	}		   *cards;
-} VcardList;
-extern bool contact_vcard_parse(const char *text, int len, VcardList *out, ContactError *error);
+/* contact_io.c: parse and form, errors as an input function raises them. */
+struct Node;
+extern Contact *contact_from_jsonb(const Jsonb *json, struct Node *escontext);
+extern void contact_error_report(const ContactError *error, struct Node *escontext);
 
 #endif							/* !FRONTEND */
 #endif							/* CONTACTSYNC_CONTACT_H */

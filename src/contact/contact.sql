@@ -1,0 +1,107 @@
+-- The type contact: one person's data as one value.
+
+CREATE TYPE contactsync.contact;
+
+CREATE FUNCTION contactsync.contact_in(cstring) RETURNS contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+CREATE FUNCTION contactsync.contact_out(contactsync.contact) RETURNS cstring
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+CREATE FUNCTION contactsync.contact_recv(internal) RETURNS contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+CREATE FUNCTION contactsync.contact_send(contactsync.contact) RETURNS bytea
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+
+CREATE TYPE contactsync.contact (
+	INPUT = contactsync.contact_in,
+	OUTPUT = contactsync.contact_out,
+	RECEIVE = contactsync.contact_recv,
+	SEND = contactsync.contact_send,
+	INTERNALLENGTH = VARIABLE,
+	ALIGNMENT = int4,
+	STORAGE = extended
+);
+COMMENT ON TYPE contactsync.contact IS 'A person''s contact data, with the provenance of each value: JSON text in and out.';
+
+CREATE FUNCTION contactsync.contact_to_jsonb(contactsync.contact) RETURNS jsonb
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_to_jsonb(contactsync.contact) IS 'The canonical fields as jsonb, without provenance.';
+CREATE FUNCTION contactsync.contact_of_jsonb(jsonb) RETURNS contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_of_jsonb(jsonb) IS
+	'A contact from canonical JSON; unknown members go to metadata. Errors: 22P02 with the JSON path in the detail, 54000 above a limit.';
+CREATE CAST (contactsync.contact AS jsonb) WITH FUNCTION contactsync.contact_to_jsonb(contactsync.contact) AS ASSIGNMENT;
+CREATE CAST (jsonb AS contactsync.contact) WITH FUNCTION contactsync.contact_of_jsonb(jsonb);
+
+CREATE FUNCTION contactsync.contact_get(contactsync.contact, text) RETURNS jsonb
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_get(contactsync.contact, text) IS 'Implementation of ->';
+CREATE FUNCTION contactsync.contact_get_text(contactsync.contact, text) RETURNS text
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_get_text(contactsync.contact, text) IS 'Implementation of ->>';
+CREATE OPERATOR contactsync.-> (LEFTARG = contactsync.contact, RIGHTARG = text, FUNCTION = contactsync.contact_get);
+COMMENT ON OPERATOR contactsync.-> (contactsync.contact, text) IS 'a field as jsonb';
+CREATE OPERATOR contactsync.->> (LEFTARG = contactsync.contact, RIGHTARG = text, FUNCTION = contactsync.contact_get_text);
+COMMENT ON OPERATOR contactsync.->> (contactsync.contact, text) IS 'a field as text';
+
+DO $$
+DECLARE
+	o record;
+BEGIN
+	FOR o IN SELECT * FROM (VALUES
+		('=', 'eq', '=', '<>', 'eqsel', 'eqjoinsel', ', HASHES, MERGES', 'equal content, stamps aside'),
+		('<>', 'ne', '<>', '=', 'neqsel', 'neqjoinsel', '', 'different content'),
+		('<', 'lt', '>', '>=', 'scalarltsel', 'scalarltjoinsel', '', 'less than'),
+		('<=', 'le', '>=', '>', 'scalarlesel', 'scalarlejoinsel', '', 'less than or equal'),
+		('>=', 'ge', '<=', '<', 'scalargesel', 'scalargejoinsel', '', 'greater than or equal'),
+		('>', 'gt', '<', '<=', 'scalargtsel', 'scalargtjoinsel', '', 'greater than')
+	) AS v (op, fn, com, neg, res, jn, more, doc)
+	LOOP
+		EXECUTE pg_catalog.format('CREATE FUNCTION contactsync.contact_%s(contactsync.contact, contactsync.contact) '
+			'RETURNS boolean LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS ''MODULE_PATHNAME''', o.fn);
+		EXECUTE pg_catalog.format('COMMENT ON FUNCTION contactsync.contact_%s(contactsync.contact, contactsync.contact) '
+			'IS %L', o.fn, 'Implementation of ' || o.op);
+		EXECUTE pg_catalog.format('CREATE OPERATOR contactsync.%s (LEFTARG = contactsync.contact, '
+			'RIGHTARG = contactsync.contact, FUNCTION = contactsync.contact_%s, COMMUTATOR = OPERATOR(contactsync.%s), '
+			'NEGATOR = OPERATOR(contactsync.%s), RESTRICT = %s, JOIN = %s%s)', o.op, o.fn, o.com, o.neg, o.res, o.jn, o.more);
+		EXECUTE pg_catalog.format('COMMENT ON OPERATOR contactsync.%s (contactsync.contact, contactsync.contact) IS %L',
+			o.op, o.doc);
+	END LOOP;
+END
+$$;
+
+CREATE FUNCTION contactsync.contact_cmp(contactsync.contact, contactsync.contact) RETURNS integer
+	LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_cmp(contactsync.contact, contactsync.contact) IS 'Less, equal or greater, by content.';
+CREATE FUNCTION contactsync.contact_hash(contactsync.contact) RETURNS integer
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_hash(contactsync.contact) IS 'Hash of the content.';
+CREATE FUNCTION contactsync.contact_hash_extended(contactsync.contact, bigint) RETURNS bigint
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_hash_extended(contactsync.contact, bigint) IS 'Hash of the content, seeded.';
+
+-- no equalimage function: equal contacts may differ in their stamps
+CREATE OPERATOR CLASS contactsync.contact_ops DEFAULT FOR TYPE contactsync.contact USING btree AS
+	OPERATOR 1 contactsync.<, OPERATOR 2 contactsync.<=, OPERATOR 3 contactsync.=,
+	OPERATOR 4 contactsync.>=, OPERATOR 5 contactsync.>,
+	FUNCTION 1 contactsync.contact_cmp(contactsync.contact, contactsync.contact);
+CREATE OPERATOR CLASS contactsync.contact_ops DEFAULT FOR TYPE contactsync.contact USING hash AS
+	OPERATOR 1 contactsync.=,
+	FUNCTION 1 contactsync.contact_hash(contactsync.contact),
+	FUNCTION 2 contactsync.contact_hash_extended(contactsync.contact, bigint);
+
+CREATE FUNCTION contactsync.contact_identical(a contactsync.contact, b contactsync.contact) RETURNS boolean
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_identical(contactsync.contact, contactsync.contact) IS
+	'Equal to the byte, provenance included; = compares content only.';
+CREATE FUNCTION contactsync.contact_keys(contact contactsync.contact) RETURNS text[]
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_keys(contactsync.contact) IS
+	'What the contact can be recognised by: email:<address, folded> and tel:<E.164>.';
+CREATE FUNCTION contactsync.contact_patch(contact contactsync.contact, patch jsonb) RETURNS contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_patch(contactsync.contact, jsonb) IS
+	'Apply a JSON merge patch (RFC 7396): null removes, a list replaces the list. Errors: 22P02, 22023, 54000.';
+CREATE FUNCTION contactsync.contact_provenance(contact contactsync.contact) RETURNS jsonb
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_provenance(contactsync.contact) IS
+	'For each stamped value: source, as_of, changed_at and flags; list elements as field:key.';

@@ -1,0 +1,586 @@
+/*
+ * contact_norm.c
+ *		Canonical spelling, and the keys by which elements are recognised.
+ *
+ * A value keeps its spelling but for blanks around it, its Unicode form and
+ * the case of a mail domain; what two spellings share is their key.  Nothing
+ * here depends on a locale, on a setting or on the clock.  What cannot be
+ * recognised as an address or a number is kept and keyed by its folded text:
+ * a contact never fails because of one.
+ *
+ * Normalising is idempotent: the canonical form of a canonical item is itself.
+ */
+#ifndef FRONTEND
+#include "postgres.h"
+
+#include "common/unicode_norm.h"
+#include "mb/pg_wchar.h"
+#else
+#include "postgres_fe.h"
+#endif
+
+#include "contact/contact.h"
+
+/* E.164 allows 15 digits; nobody has fewer than 7 after a country code. */
+#define PHONE_MIN_DIGITS		7
+#define PHONE_MAX_DIGITS		15
+#define PHONE_MAX_LEN			250
+
+#define EMAIL_MAX_LEN			320
+
+/* Longest run between two ASCII characters that is brought into NFC. */
+#define NFC_MAX_RUN				16384
+
+static inline StrView
+view(const char *ptr, int len)
+{
+	StrView		s;
+
+	s.ptr = len > 0 ? ptr : NULL;
+	s.len = len > 0 ? len : 0;
+	return s;
+}
+
+static inline bool
+is_blank(unsigned char c)
+{
+	return c == ' ' || (c >= '\t' && c <= '\r');
+}
+
+static inline bool
+is_digit(unsigned char c)
+{
+	return c >= '0' && c <= '9';
+}
+
+static inline bool
+is_alpha(unsigned char c)
+{
+	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+}
+
+static inline char
+ascii_lower(char c)
+{
+	return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
+}
+
+static bool
+utf8_text(void)
+{
+#ifndef FRONTEND
+	return GetDatabaseEncoding() == PG_UTF8;
+#else
+	return true;
+#endif
+}
+
+/*
+ * Bytes of a blank at p, seen forwards or (p being the end) backwards: ASCII
+ * blanks, and in UTF8 no-break space, ideographic space and byte order mark.
+ */
+static int
+blank_after(const char *p, int len, bool utf8)
+{
+	if (is_blank(p[0]))
+		return 1;
+	if (utf8 && len >= 2 && memcmp(p, "\xC2\xA0", 2) == 0)
+		return 2;
+	if (utf8 && len >= 3 && (memcmp(p, "\xE3\x80\x80", 3) == 0 ||
+							 memcmp(p, "\xEF\xBB\xBF", 3) == 0))
+		return 3;
+	return 0;
+}
+
+static int
+blank_before(const char *end, int len, bool utf8)
+{
+	if (is_blank(end[-1]))
+		return 1;
+	if (utf8 && len >= 2 && blank_after(end - 2, 2, true) == 2)
+		return 2;
+	if (utf8 && len >= 3 && blank_after(end - 3, 3, true) == 3)
+		return 3;
+	return 0;
+}
+
+static StrView
+trim(StrView s)
+{
+	bool		utf8 = utf8_text();
+	int			n;
+
+	while (s.len > 0 && (n = blank_after(s.ptr, s.len, utf8)) > 0)
+	{
+		s.ptr += n;
+		s.len -= n;
+	}
+	while (s.len > 0 && (n = blank_before(s.ptr + s.len, s.len, utf8)) > 0)
+		s.len -= n;
+	return view(s.ptr, s.len);
+}
+
+#ifndef FRONTEND
+
+/*
+ * NFC of one run of characters, appended to out (which has room for three
+ * times its length: no character grows by more).  Characters below U+0300
+ * neither compose with what stands before them nor change themselves, so runs
+ * may be taken apart at ASCII; that, and the cap on a run, keep
+ * unicode_normalize, which is quadratic in the number of combining marks,
+ * from being fed a hostile text.
+ */
+static char *
+nfc_run(char *out, const char *s, int len)
+{
+	pg_wchar   *chars;
+	pg_wchar   *composed;
+	int			n;
+
+	if (len > NFC_MAX_RUN)
+	{
+		memcpy(out, s, len);
+		return out + len;
+	}
+
+	chars = palloc((len + 1) * sizeof(pg_wchar));
+	n = pg_mb2wchar_with_len(s, chars, len);
+	chars[n] = 0;
+	if (unicode_is_normalized_quickcheck(UNICODE_NFC, chars) == UNICODE_NORM_QC_YES)
+	{
+		memcpy(out, s, len);
+		out += len;
+	}
+	else
+	{
+		composed = unicode_normalize(UNICODE_NFC, chars);
+		for (pg_wchar *c = composed; *c; c++)
+		{
+			unicode_to_utf8(*c, (unsigned char *) out);
+			out += pg_utf_mblen((unsigned char *) out);
+		}
+		pfree(composed);
+	}
+	pfree(chars);
+	return out;
+}
+
+static StrView
+nfc(StrView s)
+{
+	char	   *buf;
+	char	   *out;
+	int			i;
+
+	/* U+02FF is CB BF: with smaller lead bytes only, nothing can change */
+	for (i = 0; i < s.len; i++)
+		if ((unsigned char) s.ptr[i] >= 0xCC)
+			break;
+	if (i == s.len || !utf8_text())
+		return s;
+
+	/* every run begins with the ASCII character that its first mark sits on */
+	buf = out = palloc(3 * (Size) s.len);
+	for (i = 0; i < s.len;)
+	{
+		int			start = i++;
+
+		while (i < s.len && IS_HIGHBIT_SET(s.ptr[i]))
+			i++;
+		out = nfc_run(out, s.ptr + start, i - start);
+	}
+	return view(buf, out - buf);
+}
+
+#else
+#define nfc(s_) (s_)
+#endif							/* !FRONTEND */
+
+StrView
+contact_text_clean(StrView s)
+{
+	s = trim(s);
+	return s.len > 0 ? trim(nfc(s)) : s;
+}
+
+/* Lower case of ASCII, in a copy. */
+static StrView
+fold(StrView s)
+{
+	char	   *buf;
+
+	if (s.len <= 0)
+		return view(NULL, 0);
+	buf = palloc(s.len);
+	for (int i = 0; i < s.len; i++)
+		buf[i] = ascii_lower(s.ptr[i]);
+	return view(buf, s.len);
+}
+
+/* Folded, and every run of blanks one space. */
+StrView
+contact_name_key(StrView name)
+{
+	bool		utf8 = utf8_text();
+	char	   *buf;
+	int			n = 0;
+
+	name = contact_text_clean(name);
+	if (name.len == 0)
+		return name;
+	buf = palloc(name.len);
+	for (int i = 0; i < name.len;)
+	{
+		int			blank = blank_after(name.ptr + i, name.len - i, utf8);
+
+		if (blank == 0)
+			buf[n++] = ascii_lower(name.ptr[i++]);
+		else
+		{
+			if (buf[n - 1] != ' ')
+				buf[n++] = ' ';
+			i += blank;
+		}
+	}
+	return view(buf, n);
+}
+
+/* Cut a scheme such as "mailto:" off. */
+static StrView
+cut_scheme(StrView s, const char *scheme)
+{
+	int			n = strlen(scheme);
+
+	if (s.len > n && pg_strncasecmp(s.ptr, scheme, n) == 0)
+		return trim(view(s.ptr + n, s.len - n));
+	return s;
+}
+
+/* Position of the @ of a usable address, or -1. */
+static int
+email_at(StrView s)
+{
+	int			at = -1;
+
+	if (s.len > EMAIL_MAX_LEN)
+		return -1;
+	for (int i = 0; i < s.len; i++)
+	{
+		unsigned char c = s.ptr[i];
+
+		if (c == '@')
+			at = i;
+		else if (c <= ' ' || c == 0x7f || c == '<' || c == '>' || c == ',')
+			return -1;
+	}
+	return at > 0 && at < s.len - 1 && s.ptr[at + 1] != '.' ? at : -1;
+}
+
+/* An address as it is kept: without "mailto:", its domain in lower case. */
+static StrView
+email_clean(StrView s)
+{
+	int			at;
+	char	   *buf;
+
+	s = cut_scheme(contact_text_clean(s), "mailto:");
+	at = email_at(s);
+	if (at < 0)
+		return s;
+	while (s.len > at + 2 && s.ptr[s.len - 1] == '.')
+		s.len--;
+	for (int i = at + 1; i < s.len; i++)
+	{
+		if (s.ptr[i] != ascii_lower(s.ptr[i]))
+		{
+			buf = palloc(s.len);
+			memcpy(buf, s.ptr, at + 1);
+			for (int j = at + 1; j < s.len; j++)
+				buf[j] = ascii_lower(s.ptr[j]);
+			return view(buf, s.len);
+		}
+	}
+	return s;
+}
+
+StrView
+contact_email_key(StrView address)
+{
+	address = email_clean(address);
+	return email_at(address) < 0 ? view(NULL, 0) : fold(address);
+}
+
+/* What can be read from a phone number as it is spelled. */
+typedef struct PhoneParts
+{
+	bool		plus;			/* international form */
+	bool		usable;			/* nothing but digits and separators */
+	int			ndigits;
+	char		digits[PHONE_MAX_LEN];
+	StrView		extension;		/* digits of a trailing extension */
+} PhoneParts;
+
+/* Length of an extension's mark at the end of s, such as " ext.", or 0. */
+static int
+extension_mark(StrView s)
+{
+	static const char *const marks[] = {";ext=", "extension", "ext", "x", "#"};
+	int			end = s.len;
+
+	while (end > 0 && (is_blank(s.ptr[end - 1]) || s.ptr[end - 1] == '.' ||
+					   s.ptr[end - 1] == ':'))
+		end--;
+	for (int i = 0; i < lengthof(marks); i++)
+	{
+		int			n = strlen(marks[i]);
+
+		if (end > n && pg_strncasecmp(s.ptr + end - n, marks[i], n) == 0)
+			return s.len - (end - n);
+	}
+	return 0;
+}
+
+static void
+phone_parse(StrView s, PhoneParts *p)
+{
+	int			i;
+
+	p->plus = p->usable = false;
+	p->ndigits = 0;
+	p->extension = view(NULL, 0);
+	if (s.len <= 0 || s.len > PHONE_MAX_LEN)
+		return;
+
+	/* the digits at the end are an extension if a mark stands before them */
+	for (i = s.len; i > 0 && is_digit(s.ptr[i - 1]); i--)
+		;
+	if (i < s.len)
+	{
+		int			n = extension_mark(view(s.ptr, i));
+
+		if (n > 0)
+		{
+			p->extension = view(s.ptr + i, s.len - i);
+			s = trim(view(s.ptr, i - n));
+		}
+	}
+
+	p->usable = s.len > 0;
+	for (i = 0; i < s.len; i++)
+	{
+		unsigned char c = s.ptr[i];
+
+		if (c == '+' && p->ndigits == 0)
+			p->plus = true;
+		else if (p->plus && c == '(' && s.len - i > 2 && s.ptr[i + 1] == '0' && s.ptr[i + 2] == ')')
+			i += 2;				/* a trunk prefix: +44 (0)20 ... */
+		else if (is_digit(c))
+			p->digits[p->ndigits++] = c;
+		else if (is_alpha(c) || c == '+' || c == ',' || c == ';' || c == '*' || c == '#')
+			p->usable = false;
+	}
+}
+
+/* "+digits", with ";ext=" after it; without the plus where plus is false. */
+static StrView
+phone_key(const PhoneParts *p, StrView extension)
+{
+	char	   *buf = palloc(1 + p->ndigits + 5 + extension.len);
+	int			n = 0;
+
+	if (p->plus)
+		buf[n++] = '+';
+	memcpy(buf + n, p->digits, p->ndigits);
+	n += p->ndigits;
+	if (extension.len > 0)
+	{
+		memcpy(buf + n, ";ext=", 5);
+		n += 5;
+		for (int i = 0; i < extension.len; i++)
+			buf[n++] = ascii_lower(extension.ptr[i]);
+	}
+	return view(buf, n);
+}
+
+static bool
+phone_international(const PhoneParts *p)
+{
+	return p->plus && p->usable &&
+		p->ndigits >= PHONE_MIN_DIGITS && p->ndigits <= PHONE_MAX_DIGITS;
+}
+
+/* A number as it is kept: without "tel:" and the URI's parameters. */
+static StrView
+phone_clean(StrView s)
+{
+	return cut_scheme(contact_text_clean(s), "tel:");
+}
+
+StrView
+contact_phone_key(StrView number, StrView extension)
+{
+	PhoneParts	p;
+
+	phone_parse(phone_clean(number), &p);
+	if (!phone_international(&p))
+		return view(NULL, 0);
+	extension = contact_text_clean(extension);
+	return phone_key(&p, extension.len > 0 ? extension : p.extension);
+}
+
+/* The key of any number, be it only its digits or its text. */
+static StrView
+phone_element_key(StrView number, StrView extension)
+{
+	PhoneParts	p;
+
+	phone_parse(number, &p);
+	if (extension.len == 0)
+		extension = p.extension;
+	if (phone_international(&p))
+		return phone_key(&p, extension);
+	p.plus = false;
+	if (p.usable && p.ndigits > 0)
+		return phone_key(&p, extension);
+
+	/* letters and the like: the text itself */
+	number = contact_name_key(number);
+	if (number.len > 0 && extension.len > 0)
+	{
+		char	   *buf = palloc(number.len + 5 + extension.len);
+
+		memcpy(buf, number.ptr, number.len);
+		memcpy(buf + number.len, ";ext=", 5);
+		memcpy(buf + number.len + 5, extension.ptr, extension.len);
+		return view(buf, number.len + 5 + extension.len);
+	}
+	return number;
+}
+
+/* A URL with its scheme and host in lower case. */
+static StrView
+url_key(StrView s)
+{
+	char	   *buf;
+	int			end = 0;
+
+	while (end < s.len && (is_alpha(s.ptr[end]) || is_digit(s.ptr[end]) ||
+						   s.ptr[end] == '+' || s.ptr[end] == '-' || s.ptr[end] == '.'))
+		end++;
+	if (end == 0 || end == s.len || s.ptr[end] != ':')
+		end = 0;				/* no scheme */
+	else if (s.len - end > 2 && s.ptr[end + 1] == '/' && s.ptr[end + 2] == '/')
+	{
+		int			host = end + 3;
+
+		for (end = host; end < s.len && s.ptr[end] != '/' && s.ptr[end] != '?' && s.ptr[end] != '#'; end++)
+			if (s.ptr[end] == '@')
+				host = -1;		/* user information keeps its case */
+		if (host < 0)
+			end = 0;
+	}
+
+	buf = palloc(s.len);
+	for (int i = 0; i < s.len; i++)
+		buf[i] = i < end ? ascii_lower(s.ptr[i]) : s.ptr[i];
+	return view(buf, s.len);
+}
+
+/* The parts, each folded on one line, a line each; absent if all are empty. */
+static StrView
+address_key(const ContactItem *item)
+{
+	StrView		part[CA_COUNT];
+	int			len = 0;
+	char	   *buf;
+	char	   *p;
+
+	for (int i = 0; i < CA_COUNT; i++)
+	{
+		part[i] = contact_name_key(item->part[i]);
+		len += part[i].len;
+	}
+	if (len == 0)
+		return view(NULL, 0);
+	buf = p = palloc(len + CA_COUNT - 1);
+	for (int i = 0; i < CA_COUNT; i++)
+	{
+		if (i > 0)
+			*p++ = '\n';
+		if (part[i].len > 0)
+			memcpy(p, part[i].ptr, part[i].len);
+		p += part[i].len;
+	}
+	return view(buf, p - buf);
+}
+
+StrView
+contact_element_key(ContactField field, const ContactItem *item)
+{
+	StrView		key;
+
+	switch (field)
+	{
+		case CF_EMAILS:
+			key = contact_email_key(item->value);
+			return key.ptr ? key : contact_name_key(item->value);
+		case CF_PHONES:
+			return phone_element_key(phone_clean(item->value),
+									 contact_text_clean(item->extension));
+		case CF_ADDRESSES:
+			return address_key(item);
+		case CF_URLS:
+			return url_key(contact_text_clean(item->value));
+		case CF_TAGS:
+			return contact_name_key(item->value);
+		case CF_METADATA:
+			return item->key;
+		default:
+			return view(NULL, 0);
+	}
+}
+
+bool
+contact_item_normalize(ContactItem *item)
+{
+	if (item->flags & CI_TOMBSTONE)
+		return true;
+
+	if (item->field != CF_METADATA)
+	{
+		item->type = item->type.len > 0 ? fold(contact_text_clean(item->type)) : view(NULL, 0);
+		item->extension = contact_text_clean(item->extension);
+	}
+	switch (item->field)
+	{
+		case CF_EMAILS:
+			item->value = email_clean(item->value);
+			break;
+		case CF_PHONES:
+			{
+				PhoneParts	p;
+				StrView		number = phone_clean(item->value);
+
+				phone_parse(number, &p);
+				if (item->extension.len == 0)
+					item->extension = p.extension;
+				item->value = number;
+				break;
+			}
+		case CF_ADDRESSES:
+			for (int i = 0; i < CA_COUNT; i++)
+				item->part[i] = contact_text_clean(item->part[i]);
+			break;
+		case CF_METADATA:
+			return item->key.len > 0 && item->value.len > 0;
+		default:
+			item->value = contact_text_clean(item->value);
+	}
+	if (!CF_IS_LIST(item->field))
+	{
+		item->key = view(NULL, 0);
+		return item->value.len > 0;
+	}
+	item->key = contact_element_key(item->field, item);
+	return item->key.len > 0;
+}
