@@ -1,12 +1,11 @@
 # contactsync: build, install and test with PGXS.
 #
 #   make            build                    make test      all suites, on a throwaway server
-#   make install    install                  make sandbox   the guided tour (KEEP=1 keeps it up)
-#   make bench      measurements             make clean     remove what was built
+#   make install    install                  make clean     remove what was built
 #
-# "make test" and "make sandbox" install the packages they need, build with the
-# flags of CI in build/, and use a private copy of the PostgreSQL tree; they
-# touch no existing cluster.
+# "make test" installs the packages that it needs, builds with the flags of CI
+# in a folder of its own, and uses a private copy of the PostgreSQL tree there:
+# it touches no existing cluster.
 
 EXTENSION   = contactsync
 EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(dir $(lastword $(MAKEFILE_LIST)))contactsync.control)
@@ -29,7 +28,7 @@ CONNECTORS  = $(sort $(wildcard $(srcdir_)src/sync/connectors/*.json))
 SCRIPT      = $(EXTENSION)--$(EXTVERSION).sql
 DATA_built  = $(SCRIPT)
 DATA        = $(wildcard $(srcdir_)src/upgrade/*.sql)
-EXTRA_CLEAN = build $(SCRIPT)
+EXTRA_CLEAN = $(SCRIPT)
 
 REGRESS     = $(sort $(basename $(notdir $(wildcard $(srcdir_)sql/*.sql))))
 REGRESS_OPTS = --inputdir=$(srcdir) --temp-instance=tmp_check --temp-config=$(srcdir)/test/regress.conf
@@ -38,9 +37,7 @@ ISOLATION_OPTS = --inputdir=$(srcdir)/test/isolation --temp-instance=tmp_check_i
 TAP_TESTS   = 1
 PROVE_TESTS ?= $(sort $(wildcard $(srcdir_)test/t/*.pl))
 
-LIBS_PC     = libcurl libxml-2.0 libcrypto libidn2
-PG_CPPFLAGS = -I$(srcdir_)src $(shell pkg-config --cflags $(LIBS_PC))
-SHLIB_LINK  = $(shell pkg-config --libs $(LIBS_PC))
+PG_CPPFLAGS = -I$(srcdir_)src
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)
@@ -55,10 +52,6 @@ all: $(SCRIPT)
 $(SCRIPT): $(addprefix $(srcdir_),$(SQL_PIECES)) $(CONNECTORS) $(srcdir_)src/join.sh $(srcdir_)contactsync.control
 	sh $(srcdir_)src/join.sh $(addprefix $(srcdir_),$(SQL_PIECES)) -- $(CONNECTORS) > $@.tmp && mv $@.tmp $@
 
-.PHONY: test sandbox bench
+.PHONY: test
 test:
 	+$(srcdir_)test/run test
-sandbox:
-	+$(srcdir_)test/run sandbox
-bench:
-	+$(srcdir_)test/run bench

@@ -22,6 +22,8 @@ BEGIN
 END
 $$;
 
+-- a member of the extension, and so dropped with it
+CREATE SCHEMA contactsync;
 GRANT USAGE ON SCHEMA contactsync
 	TO contactsync_owner, contactsync_worker, contactsync_admin, contactsync_app, contactsync_analyst;
 -- partitions of audit_log are made at run time

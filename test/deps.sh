@@ -1,0 +1,35 @@
+#!/bin/sh
+# Install what building and testing needs: the one list of packages.
+# Installs only what is missing; as root, or through sudo.
+set -eu
+
+PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev"
+
+missing=
+for p in $PACKAGES; do
+	dpkg-query -W -f '${Status}' "$p" 2>/dev/null | grep -q '^install ok installed$' || missing="$missing $p"
+done
+[ -n "$missing" ] || exit 0
+
+if [ "$(id -u)" -eq 0 ]; then
+	sudo=
+elif command -v sudo >/dev/null; then
+	sudo=sudo
+else
+	echo "These packages are missing:$missing" >&2
+	echo "Install them, or run this as root or where sudo is." >&2
+	exit 1
+fi
+
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+$sudo apt-get -q -q update
+# Installing a server would create and start a cluster: tell it not to, unless
+# this machine has an opinion of its own already.
+if ! dpkg-query -W postgresql-common >/dev/null 2>&1; then
+	$sudo apt-get -q -q -y --no-install-recommends install postgresql-common >/dev/null
+	$sudo sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
+fi
+# Server and headers must be of one minor release, so both are named in the call
+# even if only one of them is missing.
+$sudo apt-get -q -q -y --no-install-recommends install $PACKAGES >/dev/null
