@@ -22,6 +22,10 @@ SQL_PIECES  = src/prologue.sql \
               src/contact/contact.sql \
               src/store/tenant.sql \
               src/store/tables.sql \
+              src/store/ingest.sql \
+              src/store/policy.sql \
+              src/store/directory.sql \
+              src/store/review.sql \
               src/epilogue.sql
 CONNECTORS  = $(sort $(wildcard $(srcdir_)src/sync/connectors/*.json))
 

@@ -8,17 +8,8 @@
 extern void guc_init(void);
 
 extern char *guc_tenant;		/* contactsync.tenant */
-extern bool guc_enabled;		/* contactsync.enabled */
-extern char *guc_secret_key_file;	/* contactsync.secret_key_file */
-extern char *guc_secret_directory;	/* contactsync.secret_directory */
-extern char *guc_default_region;	/* contactsync.default_region */
 extern int	guc_clock_tolerance;	/* contactsync.clock_tolerance, s */
 extern int	guc_batch_size;		/* contactsync.batch_size, events */
-extern int	guc_http_timeout;	/* contactsync.http_timeout, ms */
-extern int	guc_http_max_body;	/* contactsync.http_max_body, kB */
-extern int	guc_http_connections;	/* contactsync.http_connections */
 extern int	guc_max_payload;	/* contactsync.max_payload, kB */
-extern int	guc_dedup_retention;	/* contactsync.dedup_retention, s */
-extern int	guc_webhook_tolerance;	/* contactsync.webhook_tolerance, s */
 
 #endif							/* CONTACTSYNC_GUC_H */

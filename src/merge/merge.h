@@ -3,10 +3,9 @@
  *		The pure heart: observations -> record state -> contact; keys -> identity.
  *
  * Everything here is a function of its arguments: no SPI, no catalogs, no
- * clock, no random numbers, no dependence on the order of its inputs.  It is
- * plain C over plain structs and also builds as FRONTEND code, so that it can
- * be fuzzed and property-tested alone.  Results are palloc'd in the current
- * memory context and point into their inputs where they can.
+ * clock, no random numbers, no dependence on the order of its inputs: plain C
+ * over plain structs.  Results are palloc'd in the current memory context and
+ * point into their inputs where they can.
  *
  *	merge_fold.c		observations of one record -> its state
  *	merge_policy.c		rules
@@ -112,26 +111,12 @@ typedef enum MergeRuleKind
 	MR_UNION
 } MergeRuleKind;
 
-typedef enum MergeClear
-{
-	MC_WITHDRAW,
-	MC_AUTHORITATIVE,
-	MC_IGNORE,
-	MC_REVIEW
-} MergeClear;
-
 typedef struct MergeRule
 {
 	MergeRuleKind kind;
 	bool		only;			/* sources not listed are excluded */
 	int			nsources;
 	StrView    *sources;		/* source names or classes, best first */
-	int			nclear;			/* exceptions to MC_WITHDRAW by source or class */
-	struct MergeClearRule
-	{
-		StrView		source;
-		MergeClear	clear;
-	}		   *clears;
 } MergeRule;
 
 /*
@@ -175,14 +160,12 @@ typedef struct MergePolicy
 } MergePolicy;
 
 extern void merge_policy_defaults(MergePolicy *p);
-#ifndef FRONTEND
 /*
- * A stored policy is {"<field or unit or set>": {"rule": ..., "sources": [...],
- * "only": true, "clear": {"<source>": "..."}}, ...}.  False on a fault, with
- * *error describing it.
+ * A stored policy is {"<field or unit>": {"rule": ..., "sources": [...],
+ * "only": true}, "metadata.<key>": ..., "<list>.primary": ...}.  False on a
+ * fault, with *error describing it.
  */
 extern bool merge_policy_from_jsonb(const Jsonb *json, MergePolicy *p, ContactError *error);
-#endif
 
 /* ---- resolve: one contact ---- */
 
@@ -192,7 +175,7 @@ typedef struct MergeRun
 	ContactField field;			/* or the unit's lead */
 	StrView		key;			/* metadata key, else empty */
 	int64		at;				/* first version of the run */
-	StrView		bytes;			/* canonical bytes of the claim; ptr NULL = withdrawn */
+	StrView		bytes;			/* content of the claim; ptr NULL = withdrawn */
 } MergeRun;
 
 typedef struct MergeInput
@@ -217,6 +200,7 @@ typedef struct MergeDecision
 	bool		cleared;		/* decided: no value */
 	int			nitems;			/* the chosen value: items of the unit */
 	ContactItem *items;
+	StrView		chosen_source;	/* whose candidate was chosen; absent: a new value */
 	/* what was seen when it was decided: digests of (source, source_id, bytes, changed_at) */
 	int			nseen;
 	uint8	  (*seen)[MERGE_DIGEST_LEN];

@@ -188,7 +188,7 @@ CREATE TABLE contactsync.observations (
 COMMENT ON TABLE contactsync.observations IS 'What a source said about one of its records at one version. Never changed; the base of everything computed.';
 COMMENT ON COLUMN contactsync.observations.effective IS 'version, or received_at where version lies further ahead than the clock tolerance allowed.';
 COMMENT ON COLUMN contactsync.observations.digest IS 'Names the observation: taken over all of it but its receipt.';
-COMMENT ON COLUMN contactsync.observations.covers IS 'What it speaks about: fields, and single elements as field:key.';
+COMMENT ON COLUMN contactsync.observations.covers IS 'What it speaks about: * = every field, field, field:key = one element, -field:key = one that is gone.';
 
 -- ---- identity ----
 
@@ -240,7 +240,7 @@ CREATE TABLE contactsync.decisions (
 	field      text,
 	element    text COLLATE "C" NOT NULL DEFAULT '',
 	value      jsonb,
-	chosen     bytea,
+	chosen     text,
 	seen       bytea[],
 	note       text,
 	decided_at timestamptz NOT NULL,
@@ -249,6 +249,8 @@ CREATE TABLE contactsync.decisions (
 );
 CREATE INDEX decisions_records_idx ON contactsync.decisions USING gin (records);
 COMMENT ON TABLE contactsync.decisions IS 'What a person or an agreed rule settled. A decision names the records it is about and follows them.';
+COMMENT ON COLUMN contactsync.decisions.value IS 'The values decided for the cell, as a contact; NULL = none.';
+COMMENT ON COLUMN contactsync.decisions.chosen IS 'Source whose candidate was chosen; NULL = a new value.';
 COMMENT ON COLUMN contactsync.decisions.seen IS 'Digests of the candidates that the decision knew; any other one re-opens the conflict.';
 
 CREATE TABLE contactsync.conflicts (
@@ -273,8 +275,10 @@ COMMENT ON COLUMN contactsync.conflicts.seen IS 'Digest of the candidates, for r
 
 -- ---- what happened ----
 
--- Partitions are made at run time (a parent with data of its own could not be
--- dumped); they are plain tables to pg_dump.
+-- Partitions are made at run time, by _audit_partition: those of a script would
+-- lose their rows in a dump, while these are plain tables to pg_dump.  Keys and
+-- indexes are each partition's own: a restore attaches a partition before it
+-- makes the partition's indexes, and would meet those that the parent gave it.
 CREATE TABLE contactsync.audit_log (
 	tenant_id         text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
 	id                bigint NOT NULL,
@@ -292,11 +296,9 @@ CREATE TABLE contactsync.audit_log (
 	row_key           text NOT NULL,
 	changed           jsonb,
 	secret            bytea,
-	leaf              bytea,
-	PRIMARY KEY (tenant_id, at, id)
+	leaf              bytea
 ) PARTITION BY RANGE (at);
 CREATE SEQUENCE contactsync.audit_log_id_seq AS bigint CACHE 1;
-CREATE INDEX audit_log_row_key_idx ON contactsync.audit_log (tenant_id, relation, row_key, at);
 COMMENT ON TABLE contactsync.audit_log IS 'One row for each changed row: who, when, why, and {"field": {"old": ..., "new": ...}}. Partitioned by month.';
 COMMENT ON COLUMN contactsync.audit_log.cause IS 'event, run, decision, policy, statement; cause_id names which.';
 COMMENT ON COLUMN contactsync.audit_log.secret IS '16 random bytes: the salts of the row''s commitments derive from it; erasure destroys it.';

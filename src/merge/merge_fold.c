@@ -1,0 +1,298 @@
+/*
+ * merge_fold.c
+ *		The observations of one record, folded into its state.
+ *
+ * A cell is a scalar field or one element of a list; a list that was ever
+ * covered as a whole has, besides, a marker: a tombstone with an empty key,
+ * whose as_of is the list's last coverage.  Each cell's stamp holds the latest
+ * version that covered it and the first version of its last run of equals.
+ */
+#include "postgres.h"
+
+#include "merge/merge.h"
+
+int
+merge_observation_cmp(const MergeObservation *a, const MergeObservation *b)
+{
+	if (a->effective != b->effective)
+		return a->effective < b->effective ? -1 : 1;
+	if (a->raw != b->raw)
+		return a->raw < b->raw ? -1 : 1;
+	if (a->seq != b->seq)
+		return a->seq < b->seq ? -1 : 1;
+	return memcmp(a->digest, b->digest, MERGE_DIGEST_LEN);
+}
+
+static int
+observation_qsort_cmp(const void *a, const void *b)
+{
+	return merge_observation_cmp(a, b);
+}
+
+static bool
+same_version(const MergeObservation *a, const MergeObservation *b)
+{
+	return a->effective == b->effective && a->raw == b->raw && a->seq == b->seq;
+}
+
+static inline bool
+is_claim(const MergeObservation *o)
+{
+	return o->claims.covers != 0 || o->claims.nelements > 0;
+}
+
+void
+merge_record_init(MergeRecord *r)
+{
+	memset(r, 0, sizeof(*r));
+	r->created = r->deleted_at = r->version = r->seen_at = MERGE_TIME_MIN;
+	r->last.effective = MERGE_TIME_MIN;
+}
+
+/* Does the observation speak about this cell? */
+static bool
+covers(const ContactClaims *claims, ContactField field, StrView key)
+{
+	ContactValue elements = {0};
+
+	if (claims->covers & CF_BIT(field))
+		return true;
+	elements.nitems = claims->nelements;
+	elements.items = claims->elements;
+	return claims->nelements > 0 && contact_find(&elements, field, key) >= 0;
+}
+
+/* Put an item with a stamp of its own at the end of a state under construction. */
+static void
+put_cell(ContactValue *state, const ContactItem *item, StrView source,
+		 int64 as_of, int64 changed_at, uint8 flags)
+{
+	ContactStamp *stamp = &state->stamps[state->nstamps];
+
+	state->items[state->nitems] = *item;
+	state->items[state->nitems++].stamp = state->nstamps++;
+	stamp->source = source;
+	stamp->as_of = as_of;
+	stamp->changed_at = changed_at;
+	stamp->flags = flags;
+}
+
+static ContactItem
+tombstone(ContactField field, StrView key)
+{
+	ContactItem item = {0};
+
+	item.field = field;
+	item.flags = CI_TOMBSTONE;
+	item.key = key;
+	return item;
+}
+
+/* One observation's claims on top of a state: what each cell is then. */
+static void
+apply(ContactValue *state, const MergeObservation *o, StrView source)
+{
+	const ContactValue *said = &o->claims.value;
+	const StrView nokey = {NULL, 0};
+	bool		first_sight = o->kind != MK_PATCH;
+	bool		known[CF_COUNT] = {false};
+	ContactValue next = {0};
+	int			max = state->nitems + said->nitems + o->claims.nelements + CF_COUNT;
+	int			i = 0;
+	int			j = 0;
+
+	next.items = palloc(sizeof(ContactItem) * max);
+	next.stamps = palloc(sizeof(ContactStamp) * max);
+
+	/* a scalar cell, or a list's marker: was the field spoken about before? */
+	for (int k = 0; k < state->nitems; k++)
+		if (state->items[k].key.len == 0)
+			known[state->items[k].field] = true;
+
+	/* both are sorted: walk them together */
+	while (i < state->nitems || j < said->nitems)
+	{
+		const ContactItem *old = i < state->nitems ? &state->items[i] : NULL;
+		const ContactItem *new = j < said->nitems ? &said->items[j] : NULL;
+		int			r = !old ? 1 : !new ? -1 : contact_item_cmp(old, new);
+
+		if (r < 0)
+		{
+			const ContactStamp *s = &state->stamps[old->stamp];
+
+			i++;
+			if (!covers(&o->claims, old->field, old->key))
+				put_cell(&next, old, source, s->as_of, s->changed_at, s->flags);
+			else if (old->flags & CI_TOMBSTONE)
+				put_cell(&next, old, source, o->effective, s->changed_at, s->flags);
+			else
+			{
+				ContactItem gone = tombstone(old->field, old->key);
+
+				put_cell(&next, &gone, source, o->effective, o->effective, 0);
+			}
+		}
+		else if (r == 0 && contact_item_same(old, new))
+		{
+			const ContactStamp *s = &state->stamps[old->stamp];
+
+			put_cell(&next, old, source, o->effective, s->changed_at, s->flags);
+			i++;
+			j++;
+		}
+		else
+		{
+			put_cell(&next, new, source, o->effective, o->effective,
+					 r > 0 && first_sight && !known[new->field] ? CS_ESTIMATE : 0);
+			if (r == 0)
+				i++;
+			j++;
+		}
+	}
+
+	/* what is covered and was never there: empty since first sight */
+	for (int f = 0; f < CF_COUNT; f++)
+	{
+		ContactItem gone = tombstone(f, nokey);
+
+		if ((o->claims.covers & CF_BIT(f)) && !known[f] &&
+			(CF_IS_LIST(f) || contact_find(said, f, nokey) < 0))
+			put_cell(&next, &gone, source, o->effective, o->effective,
+					 first_sight ? CS_ESTIMATE : 0);
+	}
+	for (int k = 0; k < o->claims.nelements; k++)
+	{
+		const ContactItem *e = &o->claims.elements[k];
+		ContactItem gone = tombstone(e->field, e->key);
+
+		if ((e->flags & CI_TOMBSTONE) && contact_find(state, e->field, e->key) < 0)
+			put_cell(&next, &gone, source, o->effective, o->effective, 0);
+	}
+
+	contact_sort(&next);
+	*state = next;
+}
+
+/* Add what a live observation says to the record. */
+static void
+add_claims(MergeRecord *r, const MergeObservation *o, StrView source)
+{
+	if (o->created != MERGE_TIME_MIN &&
+		(r->created == MERGE_TIME_MIN || o->created < r->created))
+		r->created = o->created;
+	r->version = o->effective;
+	if (is_claim(o))
+		apply(&r->state, o, source);
+}
+
+static void
+set_last(MergeRecord *r, const MergeObservation *o)
+{
+	r->last.effective = o->effective;
+	r->last.raw = o->raw;
+	r->last.seq = o->seq;
+	memcpy(r->last.digest, o->digest, MERGE_DIGEST_LEN);
+}
+
+bool
+merge_fold_step(MergeRecord *r, const MergeObservation *o, StrView source)
+{
+	bool		first = r->last.effective == MERGE_TIME_MIN;
+
+	if ((o->kind != MK_SNAPSHOT && o->kind != MK_PATCH) || (!first && !r->alive))
+		return false;
+	if (!first &&
+		(o->effective < r->last.effective ||
+		 (o->effective == r->last.effective &&
+		  (o->raw < r->last.raw ||
+		   (o->raw == r->last.raw && o->seq <= r->last.seq)))))
+		return false;
+	r->alive = true;
+	add_claims(r, o, source);
+	set_last(r, o);
+	return true;
+}
+
+/* Is an observation, or a certified sighting, newer than a delete proof of life? */
+static bool
+revives(const MergeObservation *o, int64 deleted_at, bool inferred)
+{
+	return (o->kind == MK_UNDELETE && o->effective > deleted_at) ||
+		(o->kind != MK_DELETE && o->created > deleted_at) ||
+		(o->kind != MK_DELETE && o->sighted > deleted_at) ||
+		(inferred && o->kind == MK_SNAPSHOT && o->effective > deleted_at);
+}
+
+void
+merge_fold(MergeObservation *obs, int nobs, int64 seen_at, StrView source, MergeRecord *r)
+{
+	int64		start = MERGE_TIME_MIN; /* what counts is later than this */
+	bool		any = false;
+	bool		inferred = false;
+
+	merge_record_init(r);
+	r->seen_at = seen_at;
+	if (nobs == 0)
+		return;
+	qsort(obs, nobs, sizeof(MergeObservation), observation_qsort_cmp);
+	set_last(r, &obs[nobs - 1]);
+
+	for (int i = 0; i < nobs; i++)
+	{
+		if (obs[i].kind != MK_DELETE)
+			continue;
+		r->had_delete = true;
+		inferred = obs[i].inferred && (inferred || obs[i].effective > r->deleted_at);
+		r->deleted_at = obs[i].effective;
+	}
+
+	r->alive = !r->had_delete || seen_at > r->deleted_at;
+	for (int i = 0; i < nobs && !r->alive; i++)
+		r->alive = revives(&obs[i], r->deleted_at, inferred);
+
+	/*
+	 * A bare undelete between one delete and the next takes back what the
+	 * first had removed; any other proof of life starts afresh after it.
+	 */
+	for (int i = 0; i < nobs; i++)
+	{
+		bool		restored = false;
+		int			j;
+
+		if (obs[i].kind != MK_DELETE)
+			continue;
+		for (j = i + 1; j < nobs && !(obs[j].kind == MK_DELETE && obs[j].effective > obs[i].effective); j++)
+			restored |= obs[j].kind == MK_UNDELETE && !is_claim(&obs[j]) &&
+				obs[j].effective > obs[i].effective;
+		if (!restored)
+			start = obs[i].effective;
+	}
+
+	for (int i = 0; i < nobs; i++)
+	{
+		bool		duplicate = i > 0 && merge_observation_cmp(&obs[i - 1], &obs[i]) == 0;
+		bool		overruled = i + 1 < nobs && same_version(&obs[i], &obs[i + 1]) &&
+			obs[i + 1].kind != MK_DELETE && merge_observation_cmp(&obs[i], &obs[i + 1]) != 0;
+
+		if (obs[i].kind == MK_DELETE || duplicate ||
+			(start != MERGE_TIME_MIN && obs[i].effective <= start))
+			continue;
+		any = true;
+		/* of two that bear one version the larger wins as a whole */
+		if (overruled)
+			r->same_version_conflicts++;
+		else if (r->alive)
+			add_claims(r, &obs[i], source);
+	}
+	r->zombie = !r->alive && any;
+}
+
+int64
+merge_changed_at(const MergeRecord *r, const ContactStamp *stamp)
+{
+	if (!(stamp->flags & CS_ESTIMATE))
+		return stamp->changed_at;
+	if (r->created == MERGE_TIME_MIN)
+		return MERGE_TIME_MIN;
+	return Min(r->created, stamp->changed_at);
+}

@@ -1,0 +1,72 @@
+-- Reading contacts.
+
+CREATE VIEW contactsync.directory WITH (security_invoker = true) AS
+SELECT c.id,
+	c.contact OPERATOR(contactsync.->>) 'first_name' AS first_name,
+	c.contact OPERATOR(contactsync.->>) 'middle_name' AS middle_name,
+	c.contact OPERATOR(contactsync.->>) 'last_name' AS last_name,
+	c.contact OPERATOR(contactsync.->>) 'prefix' AS prefix,
+	c.contact OPERATOR(contactsync.->>) 'suffix' AS suffix,
+	c.contact OPERATOR(contactsync.->>) 'nickname' AS nickname,
+	c.contact OPERATOR(contactsync.->>) 'company' AS company,
+	c.contact OPERATOR(contactsync.->>) 'department' AS department,
+	c.contact OPERATOR(contactsync.->>) 'title' AS title,
+	c.contact OPERATOR(contactsync.->>) 'birthday' AS birthday,
+	c.contact OPERATOR(contactsync.->>) 'note' AS note,
+	c.contact OPERATOR(contactsync.->>) 'photo' AS photo,
+	coalesce(c.contact OPERATOR(contactsync.->) 'emails', '[]') AS emails,
+	coalesce(c.contact OPERATOR(contactsync.->) 'phones', '[]') AS phones,
+	coalesce(c.contact OPERATOR(contactsync.->) 'addresses', '[]') AS addresses,
+	coalesce(c.contact OPERATOR(contactsync.->) 'urls', '[]') AS urls,
+	ARRAY(SELECT pg_catalog.jsonb_array_elements_text(c.contact OPERATOR(contactsync.->) 'tags')) AS tags,
+	coalesce(c.contact OPERATOR(contactsync.->) 'metadata', '{}') AS metadata,
+	c.contact,
+	n.source,
+	n.source_id,
+	(SELECT pg_catalog.jsonb_agg(pg_catalog.jsonb_build_object('source', r.source, 'source_id', r.source_id)
+			ORDER BY r.source, r.source_id)
+	 FROM contactsync.records r
+	 WHERE r.tenant_id = c.tenant_id AND r.contact_id = c.id AND r.alive) AS sources,
+	contactsync.contact_provenance(c.contact) AS provenance,
+	(SELECT pg_catalog.count(*)::integer FROM contactsync.conflicts k
+	 WHERE k.tenant_id = c.tenant_id AND k.contact_id = c.id AND k.state = 'open') AS open_conflicts,
+	c.version,
+	c.last_modified,
+	c.modified_by
+FROM contactsync.contacts c
+LEFT JOIN contactsync.records n ON n.tenant_id = c.tenant_id AND n.id = c.naming_record
+WHERE c.tenant_id = contactsync.current_tenant() AND c.live;
+COMMENT ON VIEW contactsync.directory IS
+	'The canonical contacts of the active tenant, every field a column; source and source_id are of the record that names the contact.';
+GRANT SELECT ON contactsync.directory TO contactsync_app, contactsync_analyst, contactsync_admin;
+
+CREATE FUNCTION contactsync._find(key text) RETURNS SETOF uuid
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+	SELECT r.contact_id FROM contactsync.records r
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.alive AND r.contact_id IS NOT NULL AND (
+		r.id IN (SELECT i.record_id FROM contactsync.identities i, pg_catalog.unnest(contactsync.contact_keys(
+				pg_catalog.jsonb_build_object('emails', ARRAY[_find.key], 'phones', ARRAY[_find.key])::contactsync.contact)) k
+			WHERE i.tenant_id = contactsync.current_tenant() AND i.key = k)
+		OR r.source_id = _find.key)
+	GROUP BY r.contact_id ORDER BY r.contact_id
+$$;
+CREATE FUNCTION contactsync.find(key text) RETURNS SETOF uuid
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.find(text) IS
+	'Ids of the contacts that a mail address, an international phone number or a source''s own id belongs to.';
+
+CREATE FUNCTION contactsync._explain(contact_id uuid, field text)
+	RETURNS TABLE (field_ text, rank integer, value jsonb, source text, source_id text, changed_at timestamptz,
+		as_of timestamptz, rule text, verdict text, claim text, decided_by text,
+		estimate boolean)
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'store_explain_sql';
+-- an argument and a column of one name: only positions can have that
+CREATE FUNCTION contactsync.explain(contact_id uuid, text DEFAULT NULL)
+	RETURNS TABLE (field text, rank integer, value jsonb, source text, source_id text, changed_at timestamptz,
+		as_of timestamptz, rule text, verdict text, claim text, decided_by text,
+		estimate boolean)
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.explain(uuid, text) IS
+	'Every claim on every cell of a contact, or of the field named second, best first: who says it since when, the rule that weighed it and the verdict; estimate tells of a changed_at that was not witnessed. Errors: P0002 no such contact, 22023 no such field.';
+GRANT EXECUTE ON FUNCTION contactsync.find(text), contactsync.explain(uuid, text)
+	TO contactsync_app, contactsync_analyst, contactsync_admin;

@@ -1,0 +1,225 @@
+-- Taking events in, and applying them.
+
+CREATE FUNCTION contactsync._holds_data() RETURNS boolean
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_holds_data_sql';
+
+CREATE FUNCTION contactsync._is_active() RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	here record;
+BEGIN
+	SELECT c.system_identifier, d.oid INTO here
+	FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+	WHERE d.datname = pg_catalog.current_database();
+	IF EXISTS (SELECT FROM contactsync.activation a
+			   WHERE a.system_identifier = here.system_identifier AND a.database_oid = here.oid) THEN
+		RETURN true;
+	END IF;
+	-- a database that holds nothing of anybody's cannot be a copy
+	IF NOT contactsync._holds_data() THEN
+		INSERT INTO contactsync.activation (system_identifier, database_oid)
+		VALUES (here.system_identifier, here.oid) ON CONFLICT DO NOTHING;
+		RETURN true;
+	END IF;
+	RETURN false;
+END
+$$;
+
+CREATE FUNCTION contactsync._activate() RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	INSERT INTO contactsync.activation (system_identifier, database_oid)
+	SELECT c.system_identifier, d.oid
+	FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+	WHERE d.datname = pg_catalog.current_database()
+	ON CONFLICT DO NOTHING
+$$;
+CREATE FUNCTION contactsync.activate() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.activate() IS
+	'Let this database sync: needed once after a restore or copy, so that a copy does not act in its original''s place unasked.';
+GRANT EXECUTE ON FUNCTION contactsync.activate() TO contactsync_admin;
+
+CREATE FUNCTION contactsync._audit_partition(at timestamptz) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	-- the guard's time zone is UTC
+	month timestamptz := pg_catalog.date_trunc('month', at);
+	part text := 'audit_log_' || pg_catalog.to_char(month, 'YYYYMM');
+BEGIN
+	IF pg_catalog.to_regclass('contactsync.' || part) IS NOT NULL THEN
+		RETURN;
+	END IF;
+	PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('contactsync.audit_log', 0));
+	IF pg_catalog.to_regclass('contactsync.' || part) IS NOT NULL THEN
+		RETURN;
+	END IF;
+	EXECUTE pg_catalog.format('CREATE TABLE contactsync.%I PARTITION OF contactsync.audit_log FOR VALUES FROM (%L) TO (%L)',
+		part, month, month + interval '1 month');
+	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I ADD PRIMARY KEY (tenant_id, at, id)', part);
+	EXECUTE pg_catalog.format('CREATE INDEX ON contactsync.%I (tenant_id, relation, row_key, at)', part);
+	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I ENABLE ROW LEVEL SECURITY', part);
+	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I FORCE ROW LEVEL SECURITY', part);
+	EXECUTE pg_catalog.format('CREATE POLICY tenant ON contactsync.%I USING (tenant_id = contactsync.current_tenant()) '
+		'WITH CHECK (tenant_id = contactsync.current_tenant())', part);
+END
+$$;
+
+-- ---- sources ----
+
+CREATE FUNCTION contactsync._add_source(name text, connector text, settings jsonb, secret jsonb) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	k text;
+	known contactsync.sources;
+	result bigint;
+BEGIN
+	PERFORM contactsync._require_active();
+	IF name IS NULL OR name = '' OR name = 'decision' THEN
+		RAISE EXCEPTION 'a source needs a name' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Give it a name of your own; "decision" is reserved.';
+	END IF;
+	IF connector IS DISTINCT FROM 'canonical' THEN
+		RAISE EXCEPTION 'connector "%" does not exist', connector USING ERRCODE = 'undefined_object',
+			HINT = 'The connector of this release is "canonical": payloads in the JSON form of contactsync.contact.';
+	END IF;
+	IF secret IS NOT NULL THEN
+		RAISE EXCEPTION 'connector "%" takes no secret', connector USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF settings IS NULL OR pg_catalog.jsonb_typeof(settings) <> 'object' THEN
+		RAISE EXCEPTION 'settings must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	FOR k IN SELECT pg_catalog.jsonb_object_keys(settings) LOOP
+		IF k <> 'class' OR pg_catalog.jsonb_typeof(settings -> k) <> 'string' THEN
+			RAISE EXCEPTION 'invalid setting "%" for connector "%"', k, connector USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'The connector knows one setting, "class": a text that set_policy() can name in place of the source.';
+		END IF;
+	END LOOP;
+	INSERT INTO contactsync.sources AS s (name, connector, class, settings)
+	VALUES (_add_source.name, _add_source.connector, settings ->> 'class', _add_source.settings)
+	ON CONFLICT ON CONSTRAINT sources_tenant_id_name_key DO NOTHING RETURNING s.id INTO result;
+	IF result IS NULL THEN
+		SELECT s.* INTO STRICT known FROM contactsync.sources s
+		WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _add_source.name;
+		IF known.connector <> _add_source.connector OR known.settings <> _add_source.settings THEN
+			RAISE EXCEPTION 'source "%" exists with other settings', name USING ERRCODE = 'duplicate_object';
+		END IF;
+		result := known.id;
+	END IF;
+	RETURN result;
+END
+$$;
+CREATE FUNCTION contactsync.add_source(name text, connector text, settings jsonb DEFAULT '{}', secret jsonb DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.add_source(text, text, jsonb, jsonb) IS
+	'Make a source known, and return its id; the same call again returns the same id. Settings: class. Errors: 42704 unknown connector, 22023 invalid setting, 42710 the name is taken, 55000 dormant copy.';
+GRANT EXECUTE ON FUNCTION contactsync.add_source(text, text, jsonb, jsonb) TO contactsync_admin;
+
+-- ---- events ----
+
+CREATE FUNCTION contactsync._ingest(source text, source_id text, payload jsonb, version timestamptz, kind text,
+	seq bigint, idempotency_key text, coverage text[], created timestamptz) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	bad text;
+	result bigint;
+BEGIN
+	PERFORM contactsync._require_active();
+	IF source_id IS NULL OR source_id = '' OR version IS NULL OR kind IS NULL OR seq IS NULL THEN
+		RAISE EXCEPTION 'source_id, version, kind and seq must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	IF kind NOT IN ('snapshot', 'patch', 'delete', 'undelete') THEN
+		RAISE EXCEPTION 'unknown kind of event "%"', kind USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Kinds are snapshot, patch, delete and undelete.';
+	END IF;
+	IF NOT pg_catalog.isfinite(version) OR NOT pg_catalog.isfinite(created) THEN
+		RAISE EXCEPTION 'version and created must be finite' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF NOT EXISTS (SELECT FROM contactsync.sources s
+				   WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _ingest.source) THEN
+		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
+			HINT = 'See contactsync.add_source().';
+	END IF;
+	IF kind = 'patch' AND coverage IS NOT NULL THEN
+		RAISE EXCEPTION 'a patch covers what it lists' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Leave coverage out, or send a snapshot.';
+	END IF;
+	SELECT c INTO bad FROM pg_catalog.unnest(coverage) c
+	WHERE pg_catalog.split_part(pg_catalog.replace(c, 'metadata.', 'metadata:'), ':', 1) <> ALL (ARRAY[
+		'first_name', 'middle_name', 'last_name', 'prefix', 'suffix', 'nickname', 'company', 'department', 'title',
+		'birthday', 'note', 'photo', 'emails', 'phones', 'addresses', 'urls', 'tags', 'metadata']) OR c IS NULL;
+	IF FOUND THEN
+		RAISE EXCEPTION 'unknown field "%" in coverage', bad USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	IF pg_catalog.pg_column_size(payload) > pg_catalog.pg_size_bytes(pg_catalog.current_setting('contactsync.max_payload')) THEN
+		RAISE EXCEPTION 'payload is too large' USING ERRCODE = 'program_limit_exceeded',
+			HINT = 'See the setting contactsync.max_payload.';
+	END IF;
+	IF idempotency_key IS NOT NULL THEN
+		result := pg_catalog.nextval('contactsync.inbox_id_seq');
+		INSERT INTO contactsync.inbox_dedup AS d (source, key, inbox_id)
+		VALUES (_ingest.source, idempotency_key, result)
+		ON CONFLICT ON CONSTRAINT inbox_dedup_pkey DO NOTHING;
+		IF NOT FOUND THEN
+			SELECT d.inbox_id INTO STRICT result FROM contactsync.inbox_dedup d
+			WHERE d.tenant_id = contactsync.current_tenant() AND d.source = _ingest.source AND d.key = idempotency_key;
+			RETURN result;
+		END IF;
+	END IF;
+	INSERT INTO contactsync.inbox AS i (id, source, source_id, kind, version, seq, created, coverage, payload, idempotency_key)
+	VALUES (coalesce(result, pg_catalog.nextval('contactsync.inbox_id_seq')), _ingest.source, _ingest.source_id, _ingest.kind,
+		_ingest.version, _ingest.seq, _ingest.created,
+		(SELECT pg_catalog.array_agg(pg_catalog.regexp_replace(c, '^metadata[.]', 'metadata:')) FROM pg_catalog.unnest(_ingest.coverage) c),
+		_ingest.payload, _ingest.idempotency_key)
+	RETURNING i.id INTO result;
+	RETURN result;
+END
+$$;
+CREATE FUNCTION contactsync.ingest(source text, source_id text, payload jsonb, version timestamptz, kind text DEFAULT 'snapshot',
+	seq bigint DEFAULT 0, idempotency_key text DEFAULT NULL, coverage text[] DEFAULT NULL, created timestamptz DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz) IS
+	'Queue what a source says of one of its records at one version, and return the inbox id; with an idempotency key used before, the former id and nothing else. A payload that cannot be applied stays in inbox with its reason. Errors: 42704 unknown source, 22023, 22004, 54000, 55000 dormant copy.';
+
+CREATE FUNCTION contactsync._ingest_batch(source text, events jsonb) RETURNS bigint[]
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	result bigint[];
+	bad text;
+BEGIN
+	IF events IS NULL OR pg_catalog.jsonb_typeof(events) <> 'array'
+		OR EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(events) e WHERE pg_catalog.jsonb_typeof(e) <> 'object') THEN
+		RAISE EXCEPTION 'events must be a JSON array of objects' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Each object is keyed by the names of ingest()''s arguments.';
+	END IF;
+	SELECT k INTO bad FROM pg_catalog.jsonb_array_elements(events) e, pg_catalog.jsonb_object_keys(e) k
+	WHERE k <> ALL (ARRAY['source_id', 'payload', 'version', 'kind', 'seq', 'idempotency_key', 'coverage', 'created']) LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'unknown argument "%" of an event', bad USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Each object is keyed by the names of ingest()''s arguments.';
+	END IF;
+	SELECT pg_catalog.array_agg(contactsync._ingest(_ingest_batch.source, x.source_id, x.payload, x.version, coalesce(x.kind, 'snapshot'),
+		coalesce(x.seq, 0), x.idempotency_key, x.coverage, x.created) ORDER BY x.i)
+	INTO result
+	FROM (SELECT r.*, e.i FROM pg_catalog.jsonb_array_elements(events) WITH ORDINALITY AS e (event, i),
+		pg_catalog.jsonb_to_record(e.event) AS r (source_id text, payload jsonb, version timestamptz, kind text, seq bigint,
+			idempotency_key text, coverage text[], created timestamptz) ORDER BY e.i) x;
+	RETURN coalesce(result, '{}');
+END
+$$;
+CREATE FUNCTION contactsync.ingest_batch(source text, events jsonb) RETURNS bigint[]
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.ingest_batch(text, jsonb) IS
+	'ingest() for an array of objects keyed by its argument names, all or nothing; returns the inbox ids in order.';
+
+CREATE FUNCTION contactsync.process(max integer DEFAULT NULL) RETURNS integer
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_process_sql';
+COMMENT ON FUNCTION contactsync.process(integer) IS
+	'Apply up to max queued events (NULL = all) in this transaction, then contacts that a new policy left behind; returns the events applied. Waits for whoever changes the same tenant. Errors: 40001 if the transaction''s snapshot is older than the tenant''s state, 55000 dormant copy.';
+GRANT EXECUTE ON FUNCTION
+	contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz),
+	contactsync.ingest_batch(text, jsonb),
+	contactsync.process(integer)
+	TO contactsync_app, contactsync_admin, contactsync_worker;
+
+CREATE FUNCTION contactsync._resolve_contacts(contacts uuid[], cause text, cause_id bigint) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_resolve_contacts_sql';

@@ -1,0 +1,95 @@
+/*
+ * store.h
+ *		Between the tables and the pure algorithms.
+ *
+ *	store_rows.c		rows to structs and arrays of parameters
+ *	store_observe.c		inbox -> observations -> records
+ *	store_link.c		records -> clusters -> contact ids
+ *	store_resolve.c		contacts, conflicts and their audit rows
+ *	store_apply.c		process(): the batches, and what calls what
+ *	store_explain.c		explain()
+ *
+ * All of it runs inside the guard, under the tenant's lock, within one SPI
+ * connection for each batch, whose memory goes with it.  Statements are set-based:
+ * a batch costs a fixed number of them, however many events it has.
+ */
+#ifndef CONTACTSYNC_STORE_H
+#define CONTACTSYNC_STORE_H
+
+#include "executor/spi.h"
+#include "utils/uuid.h"
+
+#include "merge/merge.h"
+
+/* A row of records. */
+typedef struct StoreRecord
+{
+	int64		id;
+	StrView		source;
+	StrView		source_id;
+	StrView		source_class;
+	bool		has_contact;
+	pg_uuid_t	contact_id;
+	MergeRecord m;
+	int			nnames;
+	StrView    *names;
+	/* what a batch did to it */
+	int64		cause_id;		/* last inbox row that touched it */
+	bool		changed;
+	bool		refold;
+} StoreRecord;
+
+/* The columns that store_read_record reads, of records r and sources s. */
+#define STORE_RECORD_COLUMNS \
+	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, r.had_delete, " \
+	"r.created, r.deleted_at, r.version, r.seen_at, r.last_effective, r.last_raw, r.last_seq, " \
+	"r.last_digest, r.same_version_conflicts, r.names, r.state"
+#define STORE_RECORD_FROM \
+	"contactsync.records r JOIN contactsync.sources s " \
+	"ON s.tenant_id = r.tenant_id AND s.name = r.source "
+#define STORE_RECORD_NCOLS	19
+
+/* A parameter that is an array, filled value by value. */
+typedef struct StoreArray
+{
+	Oid			type;			/* of an element */
+	int			n;
+	int			max;
+	Datum	   *values;
+	bool	   *nulls;
+} StoreArray;
+
+/* store_rows.c */
+extern Oid	store_contact_type(void);
+extern void store_array_init(StoreArray *a, Oid type);
+extern void store_array_add(StoreArray *a, Datum value, bool isnull);
+extern void store_array_add_text(StoreArray *a, StrView s);
+extern void store_array_add_time(StoreArray *a, int64 t);	/* MERGE_TIME_MIN = NULL */
+/* Run a statement (a literal: its plan is kept) with arrays as parameters. */
+extern uint64 store_run(const char *sql, int nargs, StoreArray **args);
+/* Column of the current result; NULL is 0 or an absent view. */
+extern Datum store_value(uint64 row, int col, bool *isnull);
+extern StrView store_text(uint64 row, int col);
+extern int64 store_int8(uint64 row, int col);
+extern int64 store_time(uint64 row, int col);	/* NULL = MERGE_TIME_MIN */
+extern void store_read_record(uint64 row, StoreRecord *r);
+extern void store_read_observation(uint64 row, MergeObservation *o, int64 *record_id);
+/* All observations of some records, ordered by record. */
+extern uint64 store_load_observations(StoreArray *record_ids);
+extern void store_policy(MergePolicy *policy);
+extern StrView store_covers_text(const ContactClaims *claims);
+extern void store_covers_parse(Datum covers, ContactClaims *claims);
+
+/* store_observe.c: apply up to limit due events; *claimed says how many there were. */
+extern int	store_observe(int limit, int *claimed, StoreRecord **records, int *nrecords);
+/* store_link.c: link the changed records; the contacts that this touches. */
+extern void store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes);
+/* store_resolve.c: bring contacts up to date.  causes runs parallel, or is NULL. */
+extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes);
+/* The inputs of one contact from the current result, from row on; next row. */
+extern uint64 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs);
+extern void store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,
+							int64 ***members);
+extern void store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs);
+
+#endif							/* CONTACTSYNC_STORE_H */

@@ -1,0 +1,212 @@
+/*
+ * store_link.c
+ *		Records to clusters to contact ids.
+ *
+ * A change of a record can only touch the records that it is connected to by
+ * keys, so those are clustered anew and nobody else.  A contact's id belongs to
+ * its first-known record; the ids that other records once had stay aliases.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "compat.h"
+#include "store/store.h"
+
+/* Only mail addresses link; phone numbers are kept for find(). */
+#define LINKING_KEY(alias_) \
+	alias_ ".key >= 'email:' AND " alias_ ".key < 'email;'"
+
+static pg_uuid_t
+mint(void)
+{
+	pg_uuid_t	id;
+
+	if (!pg_strong_random(id.data, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	id.data[6] = (id.data[6] & 0x0f) | 0x40;	/* version 4 */
+	id.data[8] = (id.data[8] & 0x3f) | 0x80;	/* the RFC's variant */
+	return id;
+}
+
+static int
+record_id_cmp(const void *a, const void *b)
+{
+	const StoreRecord *x = a;
+	const StoreRecord *y = b;
+
+	return x->id < y->id ? -1 : x->id > y->id;
+}
+
+static int
+find_record(const StoreRecord *members, int n, int64 id)
+{
+	StoreRecord probe;
+	const StoreRecord *r;
+
+	probe.id = id;
+	r = bsearch(&probe, members, n, sizeof(StoreRecord), record_id_cmp);
+	return r ? r - members : -1;
+}
+
+/* The keys by which these records may link; members are sorted by id. */
+static void
+load_keys(IdentityRecord *who, const StoreRecord *members, int n, StoreArray *ids)
+{
+	uint64		rows = store_run("SELECT i.record_id, i.key, i.first_version FROM contactsync.identities i "
+								 "WHERE i.tenant_id = contactsync.current_tenant() AND i.record_id = ANY ($1) "
+								 "AND " LINKING_KEY("i") " ORDER BY i.record_id",
+								 1, (StoreArray *[]) {ids});
+	IdentityKey *keys = palloc(sizeof(IdentityKey) * Max(rows, 1));
+
+	for (uint64 row = 0; row < rows; row++)
+	{
+		IdentityRecord *w = &who[find_record(members, n, store_int8(row, 1))];
+
+		if (w->nkeys++ == 0)
+			w->keys = &keys[row];
+		keys[row].key = store_text(row, 2);
+		keys[row].first_version = store_time(row, 3);
+	}
+}
+
+/*
+ * The contact id of each cluster, by its first-known record; minted where that
+ * record has none yet.  Members are sorted by id, so the first of a cluster is
+ * its first-known.
+ */
+static void
+name_clusters(const IdentityRecord *who, const StoreRecord *members, int n, pg_uuid_t *contact)
+{
+	int		   *first = palloc(sizeof(int) * Max(n, 1));	/* by cluster */
+	bool	   *named = palloc0(sizeof(bool) * Max(n, 1));
+	StoreArray	ids;
+	StoreArray	minted;
+	StoreArray	minted_for;
+	uint64		rows;
+
+	store_array_init(&ids, INT8OID);
+	store_array_init(&minted, UUIDOID);
+	store_array_init(&minted_for, INT8OID);
+	for (int i = 0; i < n; i++)
+		first[i] = -1;
+	for (int i = 0; i < n; i++)
+	{
+		if (first[who[i].cluster] >= 0)
+			continue;
+		first[who[i].cluster] = i;
+		store_array_add(&ids, Int64GetDatum(members[i].id), false);
+	}
+
+	rows = store_run("SELECT record_id, id FROM contactsync.contact_aliases "
+					 "WHERE tenant_id = contactsync.current_tenant() AND record_id = ANY ($1) "
+					 "ORDER BY record_id, minted_at, id", 1, (StoreArray *[]) {&ids});
+	for (uint64 row = 0; row < rows; row++)
+	{
+		int			i = find_record(members, n, store_int8(row, 1));
+		bool		isnull;
+
+		if (named[who[i].cluster])
+			continue;
+		named[who[i].cluster] = true;
+		contact[who[i].cluster] = *DatumGetUUIDP(store_value(row, 2, &isnull));
+	}
+	for (int c = 0; c < n; c++)
+	{
+		if (first[c] < 0 || named[c])
+			continue;
+		contact[c] = mint();
+		store_array_add(&minted, UUIDPGetDatum(&contact[c]), false);
+		store_array_add(&minted_for, Int64GetDatum(members[first[c]].id), false);
+	}
+	if (minted.n > 0)
+		store_run("INSERT INTO contactsync.contact_aliases (id, record_id) "
+				  "SELECT u.id, u.record_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+				  "AS u (id, record_id)", 2, (StoreArray *[]) {&minted, &minted_for});
+}
+
+void
+store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes)
+{
+	StoreArray	changed;
+	StoreArray	ids;
+	StoreArray	moved;
+	StoreArray	moved_to;
+	StoreRecord *members;
+	IdentityRecord *who;
+	IdentityRefused *refused;
+	pg_uuid_t  *contact;
+	int			nrefused;
+	uint64		n;
+
+	store_array_init(&changed, INT8OID);
+	store_array_init(&ids, INT8OID);
+	store_array_init(&moved, INT8OID);
+	store_array_init(&moved_to, UUIDOID);
+	for (int i = 0; i < nrecords; i++)
+		if (records[i].changed)
+			store_array_add(&changed, Int64GetDatum(records[i].id), false);
+	if (changed.n == 0)
+		return;
+
+	n = store_run("WITH RECURSIVE connected (id) AS ("
+				  "SELECT pg_catalog.unnest($1) UNION "
+				  "SELECT b.record_id FROM connected c, contactsync.identities a, contactsync.identities b "
+				  "WHERE a.tenant_id = contactsync.current_tenant() AND a.record_id = c.id "
+				  "AND " LINKING_KEY("a") " AND b.tenant_id = a.tenant_id AND b.key = a.key) "
+				  "SELECT " STORE_RECORD_COLUMNS " FROM connected c, " STORE_RECORD_FROM
+				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = c.id ORDER BY r.id",
+				  1, (StoreArray *[]) {&changed});
+	members = palloc(sizeof(StoreRecord) * Max(n, 1));
+	who = palloc0(sizeof(IdentityRecord) * Max(n, 1));
+	contact = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		store_read_record(i, &members[i]);
+		who[i].record_id = members[i].id;
+		who[i].source = members[i].source;
+		who[i].source_id = members[i].source_id;
+		who[i].alive = members[i].m.alive;
+		who[i].nnames = members[i].nnames;
+		who[i].names = members[i].names;
+		store_array_add(&ids, Int64GetDatum(members[i].id), false);
+	}
+	load_keys(who, members, n, &ids);
+	identity_cluster(who, n, &refused, &nrefused);
+	name_clusters(who, members, n, contact);
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		StoreRecord *m = &members[i];
+		pg_uuid_t  *to = &contact[who[i].cluster];
+		bool		moves = !m->has_contact || memcmp(&m->contact_id, to, sizeof(*to)) != 0;
+		int64		cause = 0;
+
+		for (int k = 0; k < nrecords; k++)
+			if (records[k].id == m->id && records[k].changed)
+				cause = records[k].cause_id;
+		if (moves)
+		{
+			store_array_add(&moved, Int64GetDatum(m->id), false);
+			store_array_add(&moved_to, UUIDPGetDatum(to), false);
+		}
+		if (!moves && cause == 0)
+			continue;
+		store_array_add(contacts, UUIDPGetDatum(to), false);
+		store_array_add(causes, Int64GetDatum(cause), cause == 0);
+		if (moves && m->has_contact)
+		{
+			store_array_add(contacts, UUIDPGetDatum(&m->contact_id), false);
+			store_array_add(causes, Int64GetDatum(cause), cause == 0);
+		}
+	}
+	if (moved.n > 0)
+		store_run("UPDATE contactsync.records r SET contact_id = u.contact_id "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (id, contact_id) "
+				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id",
+				  2, (StoreArray *[]) {&moved, &moved_to});
+}

@@ -1,0 +1,536 @@
+/*
+ * store_observe.c
+ *		Inbox to observations to records.
+ *
+ * What cannot be read stays in the inbox with its reason.  An observation that
+ * is stored already changes nothing.  One that comes in order is added to its
+ * record's accumulator; for any other the record is folded anew from all that
+ * is stored of it.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "common/cryptohash.h"
+#include "common/sha2.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgroids.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "store/store.h"
+
+typedef struct Event
+{
+	int64		inbox_id;
+	StrView		source;
+	StrView		source_id;
+	StrView		kind;
+	int			record;			/* index of its record */
+	bool		stored;			/* was not known before */
+	MergeObservation o;
+	Contact    *claims;
+	StrView		covers;
+} Event;
+
+/* What names an observation: all of it but its receipt. */
+static void
+digest_event(Event *e)
+{
+	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
+	uint8		result[PG_SHA256_DIGEST_LENGTH];
+	int64		numbers[3] = {e->o.raw, e->o.seq, e->o.created};
+	uint8		small[2] = {e->o.kind, e->o.inferred};
+	bool		ok;
+
+	ok = pg_cryptohash_init(ctx) == 0 &&
+		pg_cryptohash_update(ctx, (uint8 *) numbers, sizeof(numbers)) == 0 &&
+		pg_cryptohash_update(ctx, small, sizeof(small)) == 0 &&
+		pg_cryptohash_update(ctx, (const uint8 *) e->covers.ptr, e->covers.len) == 0 &&
+		pg_cryptohash_update(ctx, (uint8 *) e->claims, VARSIZE(e->claims)) == 0 &&
+		pg_cryptohash_final(ctx, result, sizeof(result)) == 0;
+	pg_cryptohash_free(ctx);
+	if (!ok)
+		elog(ERROR, "could not compute a digest");
+	memcpy(e->o.digest, result, MERGE_DIGEST_LEN);
+}
+
+/* A snapshot speaks about every field, or about those that it says it read. */
+static bool
+set_coverage(Event *e, Datum coverage, bool isnull, ContactError *error)
+{
+	ContactClaims *claims = &e->o.claims;
+	ContactClaims mask = {0};
+	int			n = 0;
+
+	if (e->o.kind == MK_PATCH)
+		return true;
+	if (isnull)
+	{
+		if (e->o.kind == MK_SNAPSHOT || claims->covers != 0 || claims->nelements > 0)
+			claims->covers = (1U << CF_COUNT) - 1;
+		claims->nelements = 0;
+		return true;
+	}
+	store_covers_parse(coverage, &mask);
+	for (int i = 0; i < claims->value.nitems; i++)
+	{
+		const ContactItem *item = &claims->value.items[i];
+		ContactValue elements = {0};
+
+		elements.items = mask.elements;
+		elements.nitems = mask.nelements;
+		if (!(mask.covers & CF_BIT(item->field)) &&
+			contact_find(&elements, item->field, item->key) < 0)
+		{
+			error->message = "the payload has a field that the coverage does not name";
+			snprintf(error->path, sizeof(error->path), "$.%s", contact_field_names[item->field]);
+			return false;
+		}
+	}
+	/* an element named by the mask is there, or it is gone */
+	for (int i = 0; i < mask.nelements; i++)
+	{
+		ContactItem *m = &mask.elements[i];
+
+		if (mask.covers & CF_BIT(m->field))
+			continue;
+		m->flags = contact_find(&claims->value, m->field, m->key) < 0 ? CI_TOMBSTONE : 0;
+		mask.elements[n++] = *m;
+	}
+	claims->covers = mask.covers;
+	claims->elements = mask.elements;
+	claims->nelements = n;
+	return true;
+}
+
+/* Read a row of the inbox; false, with the fault, if it cannot be applied. */
+static bool
+read_event(uint64 row, Event *e, ContactError *error)
+{
+	static const char *const kinds[] = {"snapshot", "patch", "delete", "undelete"};
+	bool		isnull;
+	Datum		payload;
+	Datum		coverage;
+	int64		received;
+
+	memset(e, 0, sizeof(*e));
+	memset(error, 0, sizeof(*error));
+	e->inbox_id = store_int8(row, 1);
+	e->source = store_text(row, 2);
+	e->source_id = store_text(row, 3);
+	e->kind = store_text(row, 4);
+	for (int k = 0; k < lengthof(kinds); k++)
+		if (e->kind.len == strlen(kinds[k]) && memcmp(e->kind.ptr, kinds[k], e->kind.len) == 0)
+			e->o.kind = k;
+	e->o.raw = store_time(row, 5);
+	e->o.seq = store_int8(row, 6);
+	e->o.created = store_time(row, 7);
+	e->o.sighted = store_time(row, 10);
+	e->o.inferred = DatumGetBool(store_value(row, 11, &isnull));
+	received = store_time(row, 12);
+	e->o.effective = e->o.raw;
+	if (e->o.raw > received + guc_clock_tolerance * USECS_PER_SEC)
+		e->o.effective = received;
+
+	payload = store_value(row, 9, &isnull);
+	if (!isnull && e->o.kind != MK_DELETE &&
+		!contact_claims_from_jsonb(DatumGetJsonbP(payload), e->o.kind == MK_PATCH,
+								   &e->o.claims, error))
+		return false;
+	if (isnull && (e->o.kind == MK_SNAPSHOT || e->o.kind == MK_PATCH))
+	{
+		error->message = "a payload is missing";
+		strcpy(error->path, "$");
+		return false;
+	}
+	coverage = store_value(row, 8, &isnull);
+	if (e->o.kind != MK_DELETE && !set_coverage(e, coverage, isnull, error))
+		return false;
+	e->claims = contact_form(&e->o.claims.value);
+	e->covers = store_covers_text(&e->o.claims);
+	digest_event(e);
+	return true;
+}
+
+static int
+event_key_cmp(const Event *a, const Event *b)
+{
+	int			r = strview_cmp(a->source, b->source);
+
+	return r ? r : strview_cmp(a->source_id, b->source_id);
+}
+
+static int
+event_ptr_cmp(const void *x, const void *y)
+{
+	const Event *a = *(Event *const *) x;
+	const Event *b = *(Event *const *) y;
+	int			r = event_key_cmp(a, b);
+
+	if (r)
+		return r;
+	if ((r = merge_observation_cmp(&a->o, &b->o)) != 0)
+		return r;
+	return a->inbox_id < b->inbox_id ? -1 : a->inbox_id > b->inbox_id;
+}
+
+/* Make sure that every record exists, and load them; events are sorted by record. */
+static StoreRecord *
+load_records(Event **events, int nevents, int *nrecords)
+{
+	StoreArray	sources;
+	StoreArray	ids;
+	StoreRecord *records;
+	int			n = 0;
+
+	store_array_init(&sources, TEXTOID);
+	store_array_init(&ids, TEXTOID);
+	for (int i = 0; i < nevents; i++)
+	{
+		if (i == 0 || event_key_cmp(events[i - 1], events[i]) != 0)
+		{
+			store_array_add_text(&sources, events[i]->source);
+			store_array_add_text(&ids, events[i]->source_id);
+			n++;
+		}
+		events[i]->record = n - 1;
+	}
+	store_run("INSERT INTO contactsync.records (source, source_id) "
+			  "SELECT u.source, u.source_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+			  "AS u (source, source_id) "
+			  "ON CONFLICT (tenant_id, source, source_id) DO NOTHING",
+			  2, (StoreArray *[]) {&sources, &ids});
+	n = store_run("SELECT " STORE_RECORD_COLUMNS ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+				  "WITH ORDINALITY AS u (source, source_id, i), " STORE_RECORD_FROM
+				  "WHERE r.tenant_id = contactsync.current_tenant() "
+				  "AND r.source = u.source AND r.source_id = u.source_id",
+				  2, (StoreArray *[]) {&sources, &ids});
+	if (n != sources.n)
+		elog(ERROR, "found %d of %d records", n, sources.n);
+	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		store_read_record(i, &records[store_int8(i, STORE_RECORD_NCOLS + 1) - 1]);
+	*nrecords = n;
+	return records;
+}
+
+/* Store the observations; mark the events whose observation is new. */
+static void
+store_observations(Event **events, int nevents, StoreRecord *records)
+{
+	StoreArray	inbox;
+	StoreArray	record;
+	StoreArray	effective;
+	StoreArray	digest;
+	StoreArray	claims;
+	StoreArray	covers;
+	uint64		n;
+
+	store_array_init(&inbox, INT8OID);
+	store_array_init(&record, INT8OID);
+	store_array_init(&effective, TIMESTAMPTZOID);
+	store_array_init(&digest, BYTEAOID);
+	store_array_init(&claims, store_contact_type());
+	store_array_init(&covers, TEXTOID);
+	for (int i = 0; i < nevents; i++)
+	{
+		Event	   *e = events[i];
+		bool		repeated = i > 0 && events[i - 1]->record == e->record &&
+			memcmp(events[i - 1]->o.digest, e->o.digest, MERGE_DIGEST_LEN) == 0;
+
+		if (repeated)
+			continue;
+		store_array_add(&inbox, Int64GetDatum(e->inbox_id), false);
+		store_array_add(&record, Int64GetDatum(records[e->record].id), false);
+		store_array_add(&effective, TimestampTzGetDatum(e->o.effective), false);
+		store_array_add(&digest, PointerGetDatum(cstring_to_text_with_len((char *) e->o.digest, MERGE_DIGEST_LEN)), false);
+		store_array_add(&claims, PointerGetDatum(e->claims), false);
+		store_array_add_text(&covers, e->covers);
+	}
+	n = store_run("WITH stored AS (INSERT INTO contactsync.observations "
+				  "(record_id, kind, version, effective, seq, digest, created, source_modified, sighted, "
+				  "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance) "
+				  "SELECT u.record_id, i.kind, i.version, u.effective, i.seq, u.digest, i.created, "
+				  "i.source_modified, i.sighted, i.inferred, u.claims, u.covers::pg_catalog.text[], i.payload, i.run, "
+				  "i.id, i.received_at, pg_catalog.current_setting('contactsync.clock_tolerance')::pg_catalog.interval "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
+				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) "
+				  "AS u (inbox_id, record_id, effective, digest, claims, covers), contactsync.inbox i "
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.inbox_id "
+				  "ON CONFLICT (tenant_id, record_id, digest) DO NOTHING "
+				  "RETURNING inbox_id) SELECT inbox_id FROM stored ORDER BY inbox_id",
+				  6, (StoreArray *[]) {&inbox, &record, &effective, &digest, &claims, &covers});
+
+	for (int i = 0; i < nevents; i++)
+	{
+		uint64		lo = 0;
+		uint64		hi = n;
+
+		while (lo < hi)
+		{
+			uint64		mid = lo + (hi - lo) / 2;
+
+			if (store_int8(mid, 1) < events[i]->inbox_id)
+				lo = mid + 1;
+			else
+				hi = mid;
+		}
+		events[i]->stored = lo < n && store_int8(lo, 1) == events[i]->inbox_id;
+	}
+}
+
+/* Fold records anew from all that is stored of them. */
+static void
+refold(StoreRecord *records, int nrecords)
+{
+	StoreArray	ids;
+	MergeObservation *obs;
+	uint64		n;
+
+	store_array_init(&ids, INT8OID);
+	for (int i = 0; i < nrecords; i++)
+		if (records[i].refold)
+			store_array_add(&ids, Int64GetDatum(records[i].id), false);
+	if (ids.n == 0)
+		return;
+	n = store_load_observations(&ids);
+	obs = palloc_extended(sizeof(MergeObservation) * Max(n, 1), MCXT_ALLOC_HUGE);
+	for (uint64 row = 0; row < n;)
+	{
+		int64		id = store_int8(row, 1);
+		int			k = 0;
+		int			r;
+
+		CHECK_FOR_INTERRUPTS();
+		for (; row < n && store_int8(row, 1) == id; row++)
+			store_read_observation(row, &obs[k++], &id);
+		for (r = 0; records[r].id != id; r++)
+			;
+		merge_fold(obs, k, records[r].m.seen_at, records[r].source, &records[r].m);
+	}
+}
+
+/* Remember every name and key that an observation asserts. */
+static void
+note_evidence(Event *e, StoreRecord *r, StoreArray *keys, StoreArray *ids, StoreArray *since)
+{
+	const ContactValue *v = &e->o.claims.value;
+	const StrView nokey = {NULL, 0};
+	int			last = contact_find(v, CF_LAST_NAME, nokey);
+	int			first = contact_find(v, CF_FIRST_NAME, nokey);
+
+	if (last >= 0)
+	{
+		StrView		l = contact_name_key(v->items[last].value);
+		StrView		f = first >= 0 ? contact_name_key(v->items[first].value) : nokey;
+		StrView		name;
+		int			at = 0;
+
+		name.ptr = psprintf("%.*s\n%.*s", l.len, l.ptr, f.len, f.len ? f.ptr : "");
+		name.len = strlen(name.ptr);
+		while (at < r->nnames && strview_cmp(r->names[at], name) < 0)
+			at++;
+		if (at == r->nnames || strview_cmp(r->names[at], name) != 0)
+		{
+			StrView    *names = palloc(sizeof(StrView) * (r->nnames + 1));
+
+			memcpy(names, r->names, sizeof(StrView) * at);
+			names[at] = name;
+			memcpy(names + at + 1, r->names + at, sizeof(StrView) * (r->nnames - at));
+			r->names = names;
+			r->nnames++;
+		}
+	}
+	for (int i = 0; i < v->nitems; i++)
+	{
+		const ContactItem *item = &v->items[i];
+		StrView		key = nokey;
+		StrView		full;
+
+		if (item->field == CF_EMAILS)
+			key = contact_email_key(item->value);
+		else if (item->field == CF_PHONES && item->extension.len == 0)
+			key = contact_phone_key(item->value, nokey);
+		if (key.len == 0)
+			continue;
+		full.ptr = psprintf("%s%.*s", item->field == CF_EMAILS ? "email:" : "tel:", key.len, key.ptr);
+		full.len = strlen(full.ptr);
+		store_array_add_text(keys, full);
+		store_array_add(ids, Int64GetDatum(r->id), false);
+		store_array_add_time(since, e->o.effective);
+	}
+}
+
+static void
+save_records(StoreRecord *records, int nrecords)
+{
+	StoreArray	a[16];
+	StoreArray *args[16];
+	static const Oid types[16] = {
+		INT8OID, BOOLOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BYTEAOID, INT4OID, TEXTOID, InvalidOid
+	};
+
+	for (int k = 0; k < 14; k++)
+	{
+		store_array_init(&a[k], types[k] != InvalidOid ? types[k] : store_contact_type());
+		args[k] = &a[k];
+	}
+	for (int i = 0; i < nrecords; i++)
+	{
+		StoreRecord *r = &records[i];
+		ArrayBuildState *names = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+		Oid			out = F_ARRAY_OUT;
+		StrView		text;
+
+		if (!r->changed)
+			continue;
+		for (int k = 0; k < r->nnames; k++)
+			accumArrayResult(names, PointerGetDatum(cstring_to_text_with_len(r->names[k].ptr, r->names[k].len)),
+							 false, TEXTOID, CurrentMemoryContext);
+		text.ptr = OidOutputFunctionCall(out, makeArrayResult(names, CurrentMemoryContext));
+		text.len = strlen(text.ptr);
+
+		store_array_add(&a[0], Int64GetDatum(r->id), false);
+		store_array_add(&a[1], BoolGetDatum(r->m.alive), false);
+		store_array_add(&a[2], BoolGetDatum(r->m.zombie), false);
+		store_array_add(&a[3], BoolGetDatum(r->m.had_delete), false);
+		store_array_add_time(&a[4], r->m.created);
+		store_array_add_time(&a[5], r->m.deleted_at);
+		store_array_add_time(&a[6], r->m.version);
+		store_array_add_time(&a[7], r->m.last.effective);
+		store_array_add_time(&a[8], r->m.last.raw);
+		store_array_add(&a[9], Int64GetDatum(r->m.last.seq), false);
+		store_array_add(&a[10], PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)), false);
+		store_array_add(&a[11], Int32GetDatum(r->m.same_version_conflicts), false);
+		store_array_add_text(&a[12], text);
+		store_array_add(&a[13], PointerGetDatum(contact_form(&r->m.state)), false);
+	}
+	if (a[0].n == 0)
+		return;
+	store_run("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, had_delete = u.had_delete, "
+			  "created = u.created, deleted_at = u.deleted_at, version = u.version, "
+			  "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
+			  "last_digest = u.last_digest, same_version_conflicts = u.conflicts, "
+			  "names = u.names::pg_catalog.text[], state = u.state "
+			  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
+			  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
+			  "pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), "
+			  "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14)) "
+			  "AS u (id, alive, zombie, had_delete, created, deleted_at, version, last_effective, last_raw, "
+			  "last_seq, last_digest, conflicts, names, state) "
+			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 14, args);
+}
+
+/* Take applied events out of the inbox, and leave the others with their reason. */
+static void
+settle_inbox(StoreArray *applied, StoreArray *failed, StoreArray *codes, StoreArray *reasons)
+{
+	if (applied->n > 0)
+		store_run("DELETE FROM contactsync.inbox "
+				  "WHERE tenant_id = contactsync.current_tenant() AND id = ANY ($1)",
+				  1, (StoreArray *[]) {applied});
+	if (failed->n > 0)
+		store_run("UPDATE contactsync.inbox i SET failed_at = pg_catalog.clock_timestamp(), "
+				  "error_code = u.code, error = u.reason "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+				  "AS u (id, code, reason) "
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.id",
+				  3, (StoreArray *[]) {failed, codes, reasons});
+}
+
+int
+store_observe(int limit, int *claimed, StoreRecord **records, int *nrecords)
+{
+	StoreArray	max;
+	StoreArray	applied;
+	StoreArray	failed;
+	StoreArray	codes;
+	StoreArray	reasons;
+	StoreArray	keys;
+	StoreArray	key_records;
+	StoreArray	key_since;
+	Event	   *events;
+	Event	  **sorted;
+	int			nevents = 0;
+	uint64		n;
+
+	store_array_init(&max, INT4OID);
+	store_array_add(&max, Int32GetDatum(limit), false);
+	store_array_init(&applied, INT8OID);
+	store_array_init(&failed, INT8OID);
+	store_array_init(&codes, TEXTOID);
+	store_array_init(&reasons, TEXTOID);
+	store_array_init(&keys, TEXTOID);
+	store_array_init(&key_records, INT8OID);
+	store_array_init(&key_since, TIMESTAMPTZOID);
+
+	n = store_run("SELECT id, source, source_id, kind, version, seq, created, coverage, payload, sighted, "
+				  "inferred, received_at FROM contactsync.inbox "
+				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL "
+				  "ORDER BY id LIMIT ($1)[1]", 1, (StoreArray *[]) {&max});
+	*claimed = n;
+	*nrecords = 0;
+	if (n == 0)
+		return 0;
+
+	events = palloc(sizeof(Event) * n);
+	sorted = palloc(sizeof(Event *) * n);
+	for (uint64 row = 0; row < n; row++)
+	{
+		Event	   *e = &events[nevents];
+		ContactError error;
+		StrView		text;
+
+		CHECK_FOR_INTERRUPTS();
+		if (read_event(row, e, &error))
+		{
+			sorted[nevents] = e;
+			nevents++;
+			store_array_add(&applied, Int64GetDatum(e->inbox_id), false);
+			continue;
+		}
+		store_array_add(&failed, Int64GetDatum(e->inbox_id), false);
+		text.ptr = error.limit ? "54000" : "22P02";
+		text.len = 5;
+		store_array_add_text(&codes, text);
+		text.ptr = psprintf("%s (JSON path %s)", error.message, error.path);
+		text.len = strlen(text.ptr);
+		store_array_add_text(&reasons, text);
+	}
+
+	if (nevents > 0)
+	{
+		qsort(sorted, nevents, sizeof(Event *), event_ptr_cmp);
+		*records = load_records(sorted, nevents, nrecords);
+		store_observations(sorted, nevents, *records);
+		for (int i = 0; i < nevents; i++)
+		{
+			StoreRecord *r = &(*records)[sorted[i]->record];
+
+			if (!sorted[i]->stored)
+				continue;
+			r->changed = true;
+			r->cause_id = Max(r->cause_id, sorted[i]->inbox_id);
+			note_evidence(sorted[i], r, &keys, &key_records, &key_since);
+			if (!r->refold && !merge_fold_step(&r->m, &sorted[i]->o, r->source))
+				r->refold = true;
+		}
+		refold(*records, *nrecords);
+		save_records(*records, *nrecords);
+		if (keys.n > 0)
+			store_run("INSERT INTO contactsync.identities AS i (key, record_id, first_version) "
+					  "SELECT u.key, u.record_id, pg_catalog.min(u.since) "
+					  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+					  "AS u (key, record_id, since) GROUP BY u.key, u.record_id "
+					  "ON CONFLICT (tenant_id, key, record_id) DO UPDATE SET first_version = excluded.first_version "
+					  "WHERE excluded.first_version < i.first_version",
+					  3, (StoreArray *[]) {&keys, &key_records, &key_since});
+	}
+	settle_inbox(&applied, &failed, &codes, &reasons);
+	return nevents;
+}

@@ -1,0 +1,508 @@
+/*
+ * store_resolve.c
+ *		Contacts, conflicts and their audit rows, brought up to date.
+ *
+ * A contact is resolved from the states of its records and the decisions about
+ * them.  What differs from the stored row is written, and each change leaves an
+ * audit row in the same transaction.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "miscadmin.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/json.h"
+#include "utils/jsonb.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "store/guard.h"
+#include "store/store.h"
+
+/* A stored contact. */
+typedef struct OldContact
+{
+	pg_uuid_t	id;
+	Contact    *contact;
+	ContactValue value;
+	bool		live;
+	bool		kept;			/* still has records */
+} OldContact;
+
+/* What is written, one array a column. */
+typedef struct Changes
+{
+	StoreArray	id;
+	StoreArray	contact;
+	StoreArray	live;
+	StoreArray	naming;
+	StoreArray	gone;
+	StoreArray	audit_id;
+	StoreArray	audit_operation;
+	StoreArray	audit_cause;
+	StoreArray	audit_changed;
+	StoreArray	audit_secret;
+	StoreArray	conflict_contact;
+	StoreArray	conflict_field;
+	StoreArray	conflict_element;
+	StoreArray	conflict_open;
+	StoreArray	conflict_candidates;
+	StoreArray	conflict_seen;
+	StoreArray	conflict_decision;
+} Changes;
+
+static StrView
+cview(const char *s)
+{
+	StrView		v;
+
+	v.ptr = s;
+	v.len = strlen(s);
+	return v;
+}
+
+/* {"title": {"old": ..., "new": ...}}, or NULL if nothing differs. */
+static char *
+changed_fields(const ContactValue *old, const ContactValue *new)
+{
+	StringInfoData buf;
+	bool		first = true;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '{');
+	for (int f = 0; f < CF_COUNT; f++)
+	{
+		StringInfoData a;
+		StringInfoData b;
+
+		initStringInfo(&a);
+		initStringInfo(&b);
+		if (!old || !contact_field_to_json(&a, old, f))
+			appendStringInfoString(&a, "null");
+		if (!new || !contact_field_to_json(&b, new, f))
+			appendStringInfoString(&b, "null");
+		if (strcmp(a.data, b.data) != 0)
+			appendStringInfo(&buf, "%s\"%s\": {\"old\": %s, \"new\": %s}", first ? "" : ", ",
+							 contact_field_names[f], a.data, b.data);
+		first &= strcmp(a.data, b.data) == 0;
+		pfree(a.data);
+		pfree(b.data);
+	}
+	appendStringInfoChar(&buf, '}');
+	return first ? NULL : buf.data;
+}
+
+static void
+add_audit(Changes *c, pg_uuid_t *id, const char *operation, Datum cause, bool nocause, const char *changed)
+{
+	bytea	   *secret = palloc(VARHDRSZ + 16);
+
+	SET_VARSIZE(secret, VARHDRSZ + 16);
+	if (!pg_strong_random(VARDATA(secret), 16))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	store_array_add(&c->audit_id, UUIDPGetDatum(id), false);
+	store_array_add_text(&c->audit_operation, cview(operation));
+	store_array_add(&c->audit_cause, cause, nocause);
+	store_array_add_text(&c->audit_changed, cview(changed ? changed : "{}"));
+	store_array_add(&c->audit_secret, PointerGetDatum(secret), false);
+}
+
+/* The claims of a conflict's candidates, numbered from 1. */
+static char *
+candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
+{
+	StringInfoData buf;
+
+	initStringInfo(&buf);
+	appendStringInfoChar(&buf, '[');
+	for (int i = 0; i < conflict->ncandidates; i++)
+	{
+		const MergeCandidate *c = &conflict->candidates[i];
+		ContactValue v = {0};
+		Datum		source = PointerGetDatum(cstring_to_text_with_len(inputs[c->input].source.ptr, inputs[c->input].source.len));
+		Datum		source_id = PointerGetDatum(cstring_to_text_with_len(inputs[c->input].source_id.ptr, inputs[c->input].source_id.len));
+
+		v.nitems = conflict->claims[i].nitems;
+		v.items = palloc(sizeof(ContactItem) * v.nitems);
+		for (int k = 0; k < v.nitems; k++)
+			v.items[k] = *conflict->claims[i].items[k];
+		appendStringInfo(&buf, "%s{\"candidate\": %d, \"value\": ", i ? ", " : "", i + 1);
+		contact_to_json(&buf, &v, false);
+		appendStringInfoString(&buf, ", \"source\": ");
+		escape_json(&buf, TextDatumGetCString(source));
+		appendStringInfoString(&buf, ", \"source_id\": ");
+		escape_json(&buf, TextDatumGetCString(source_id));
+		appendStringInfo(&buf, ", \"changed_at\": \"%s\", \"estimate\": %s, \"digest\": \"",
+						 timestamptz_to_str(c->changed_at), c->estimate ? "true" : "false");
+		for (int k = 0; k < MERGE_DIGEST_LEN; k++)
+			appendStringInfo(&buf, "%02x", c->digest[k]);
+		appendStringInfoString(&buf, "\"}");
+	}
+	appendStringInfoChar(&buf, ']');
+	return buf.data;
+}
+
+static void
+add_conflicts(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInput *inputs)
+{
+	for (int i = 0; i < result->nconflicts; i++)
+	{
+		const MergeConflict *conflict = &result->conflicts[i];
+		char		seen[2 * MERGE_DIGEST_LEN + 1];
+		StrView		element = conflict->key.ptr ? conflict->key : cview("");
+		MergeUnit	unit = merge_unit_of(conflict->field);
+
+		for (int k = 0; k < MERGE_DIGEST_LEN; k++)
+			sprintf(seen + 2 * k, "%02x", conflict->digest[k]);
+		store_array_add(&c->conflict_contact, UUIDPGetDatum(id), false);
+		store_array_add_text(&c->conflict_field, cview(merge_unit_names[unit]));
+		store_array_add_text(&c->conflict_element, element);
+		store_array_add(&c->conflict_open, BoolGetDatum(conflict->open), false);
+		store_array_add_text(&c->conflict_candidates, cview(candidates_json(conflict, inputs)));
+		store_array_add_text(&c->conflict_seen, cview(pstrdup(seen)));
+		store_array_add(&c->conflict_decision, Int64GetDatum(conflict->decision_id), conflict->decision_id == 0);
+	}
+}
+
+uint64
+store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs)
+{
+	int			max = 4;
+
+	*inputs = palloc0(sizeof(MergeInput) * max);
+	*ninputs = 0;
+	for (; row < SPI_processed; row++)
+	{
+		StoreRecord r;
+		MergeInput *in;
+
+		store_read_record(row, &r);
+		if (*ninputs > 0 && memcmp(contact, &r.contact_id, sizeof(*contact)) != 0)
+			break;
+		*contact = r.contact_id;
+		if (*ninputs == max)
+		{
+			max *= 2;
+			*inputs = repalloc(*inputs, sizeof(MergeInput) * max);
+		}
+		in = &(*inputs)[(*ninputs)++];
+		memset(in, 0, sizeof(*in));
+		in->record_id = r.id;
+		in->source = r.source;
+		in->source_class = r.source_class;
+		in->source_id = r.source_id;
+		in->record = r.m;
+	}
+	return row;
+}
+
+void
+store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
+{
+	StoreArray	ids;
+	MergeObservation *obs;
+	uint64		n;
+
+	store_array_init(&ids, INT8OID);
+	for (int i = 0; i < ninputs; i++)
+		store_array_add(&ids, Int64GetDatum(inputs[i].record_id), false);
+	n = store_load_observations(&ids);
+	obs = palloc_extended(sizeof(MergeObservation) * Max(n, 1), MCXT_ALLOC_HUGE);
+	for (uint64 row = 0; row < n;)
+	{
+		int64		id = store_int8(row, 1);
+		int			k = 0;
+
+		for (; row < n && store_int8(row, 1) == id; row++)
+			store_read_observation(row, &obs[k++], &id);
+		for (int i = 0; i < ninputs; i++)
+			if (inputs[i].record_id == id)
+				merge_history(policy, obs, k, inputs[i].record.seen_at, inputs[i].source,
+							  &inputs[i].runs, &inputs[i].nruns);
+	}
+}
+
+/* The decisions about any of these records, with the records each is about. */
+void
+store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions, int64 ***members)
+{
+	uint64		n = store_run("SELECT id, field, element, value, chosen, seen, decided_at, records "
+							  "FROM contactsync.decisions WHERE tenant_id = contactsync.current_tenant() "
+							  "AND kind = 'resolve' AND records && $1", 1, (StoreArray *[]) {record_ids});
+
+	*decisions = palloc0(sizeof(MergeDecision) * Max(n, 1));
+	*members = palloc0(sizeof(int64 *) * Max(n, 1));
+	*ndecisions = n;
+	for (uint64 row = 0; row < n; row++)
+	{
+		MergeDecision *d = &(*decisions)[row];
+		ContactClaims claims = {0};
+		ContactError error;
+		StrView		field = store_text(row, 2);
+		Datum	   *values;
+		bool	   *nulls;
+		bool		isnull;
+		Datum		datum;
+		int			k;
+
+		d->id = store_int8(row, 1);
+		for (int u = 0; u < MU_COUNT; u++)
+			if (field.len == strlen(merge_unit_names[u]) && memcmp(field.ptr, merge_unit_names[u], field.len) == 0)
+				for (int f = CF_COUNT - 1; f >= 0; f--)
+					if (merge_unit_of(f) == u)
+						d->field = f;
+		d->key = store_text(row, 3);
+		datum = store_value(row, 4, &isnull);
+		if (isnull)
+			d->cleared = true;
+		else if (!contact_claims_from_jsonb(DatumGetJsonbP(datum), false, &claims, &error))
+			elog(ERROR, "stored decision " INT64_FORMAT " is invalid", d->id);
+		d->nitems = claims.value.nitems;
+		d->items = claims.value.items;
+		d->chosen_source = store_text(row, 5);
+		datum = store_value(row, 6, &isnull);
+		if (!isnull)
+		{
+			deconstruct_array(DatumGetArrayTypeP(datum), BYTEAOID, -1, false, TYPALIGN_INT, &values, &nulls, &d->nseen);
+			d->seen = palloc0(MERGE_DIGEST_LEN * Max(d->nseen, 1));
+			for (k = 0; k < d->nseen; k++)
+			{
+				bytea	   *b = DatumGetByteaPP(values[k]);
+
+				memcpy(d->seen[k], VARDATA_ANY(b), Min(VARSIZE_ANY_EXHDR(b), MERGE_DIGEST_LEN));
+			}
+		}
+		d->decided_at = store_time(row, 7);
+		datum = store_value(row, 8, &isnull);
+		deconstruct_array(DatumGetArrayTypeP(datum), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls, &k);
+		(*members)[row] = palloc0(sizeof(int64) * (k + 1));
+		for (int i = 0; i < k; i++)
+			(*members)[row][i] = DatumGetInt64(values[i]);
+	}
+}
+
+static void
+changes_init(Changes *c)
+{
+	store_array_init(&c->id, UUIDOID);
+	store_array_init(&c->contact, store_contact_type());
+	store_array_init(&c->live, BOOLOID);
+	store_array_init(&c->naming, INT8OID);
+	store_array_init(&c->gone, UUIDOID);
+	store_array_init(&c->audit_id, UUIDOID);
+	store_array_init(&c->audit_operation, TEXTOID);
+	store_array_init(&c->audit_cause, INT8OID);
+	store_array_init(&c->audit_changed, TEXTOID);
+	store_array_init(&c->audit_secret, BYTEAOID);
+	store_array_init(&c->conflict_contact, UUIDOID);
+	store_array_init(&c->conflict_field, TEXTOID);
+	store_array_init(&c->conflict_element, TEXTOID);
+	store_array_init(&c->conflict_open, BOOLOID);
+	store_array_init(&c->conflict_candidates, TEXTOID);
+	store_array_init(&c->conflict_seen, TEXTOID);
+	store_array_init(&c->conflict_decision, INT8OID);
+}
+
+static void
+write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char *cause)
+{
+	StoreArray	version;
+	StoreArray	why;
+
+	store_array_init(&version, INT8OID);
+	store_array_add(&version, Int64GetDatum(policy_version), false);
+	store_array_init(&why, TEXTOID);
+	store_array_add_text(&why, cview(cause));
+
+	if (c->gone.n > 0)
+		store_run("DELETE FROM contactsync.contacts "
+				  "WHERE tenant_id = contactsync.current_tenant() AND id = ANY ($1)",
+				  1, (StoreArray *[]) {&c->gone});
+	if (c->id.n > 0)
+		store_run("INSERT INTO contactsync.contacts AS c (id, contact, live, naming_record, policy_version, "
+				  "last_modified, modified_by) "
+				  "SELECT u.id, u.contact, u.live, u.naming, ($5)[1], pg_catalog.clock_timestamp(), contactsync._caller() "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
+				  "pg_catalog.unnest($4)) AS u (id, contact, live, naming) "
+				  "ON CONFLICT (tenant_id, id) DO UPDATE SET contact = excluded.contact, live = excluded.live, "
+				  "naming_record = excluded.naming_record, policy_version = excluded.policy_version, "
+				  "version = c.version + CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
+				  "OR c.live <> excluded.live THEN 1 ELSE 0 END, "
+				  "last_modified = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
+				  "OR c.live <> excluded.live THEN excluded.last_modified ELSE c.last_modified END, "
+				  "modified_by = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
+				  "OR c.live <> excluded.live THEN excluded.modified_by ELSE c.modified_by END",
+				  5, (StoreArray *[]) {&c->id, &c->contact, &c->live, &c->naming, &version});
+
+	if (c->conflict_contact.n > 0)
+		store_run("INSERT INTO contactsync.conflicts AS c (contact_id, field, element, state, candidates, seen, decision_id) "
+				  "SELECT u.contact_id, u.field, u.element, CASE WHEN u.open THEN 'open' ELSE 'resolved' END, "
+				  "u.candidates::pg_catalog.jsonb, u.seen, u.decision_id "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
+				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7)) "
+				  "AS u (contact_id, field, element, open, candidates, seen, decision_id) "
+				  "ON CONFLICT (tenant_id, contact_id, field, element) DO UPDATE SET state = excluded.state, "
+				  "candidates = excluded.candidates, seen = excluded.seen, decision_id = excluded.decision_id, "
+				  "opened_at = CASE WHEN excluded.state = 'open' AND c.state <> 'open' THEN excluded.opened_at ELSE c.opened_at END, "
+				  "changed_at = excluded.changed_at "
+				  "WHERE c.state <> excluded.state OR c.seen <> excluded.seen OR c.candidates <> excluded.candidates "
+				  "OR c.decision_id IS DISTINCT FROM excluded.decision_id",
+				  7, (StoreArray *[]) {&c->conflict_contact, &c->conflict_field, &c->conflict_element,
+				  &c->conflict_open, &c->conflict_candidates, &c->conflict_seen, &c->conflict_decision});
+	store_run("UPDATE contactsync.conflicts c SET state = 'superseded', changed_at = pg_catalog.clock_timestamp() "
+			  "WHERE c.tenant_id = contactsync.current_tenant() AND c.contact_id = ANY ($1) AND c.state <> 'superseded' "
+			  "AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
+			  "AS u (contact_id, field, element) "
+			  "WHERE u.contact_id = c.contact_id AND u.field = c.field AND u.element = c.element)",
+			  4, (StoreArray *[]) {contacts, &c->conflict_contact, &c->conflict_field, &c->conflict_element});
+
+	if (c->audit_id.n > 0)
+	{
+		store_run("SELECT contactsync._audit_partition(pg_catalog.clock_timestamp())", 0, NULL);
+		store_run("INSERT INTO contactsync.audit_log (id, at, xact, system_identifier, session_role, \"current_role\", "
+				  "application_name, client_address, cause, cause_id, relation, operation, row_key, changed, secret) "
+				  "SELECT pg_catalog.nextval('contactsync.audit_log_id_seq'), pg_catalog.clock_timestamp(), "
+				  "pg_catalog.pg_current_xact_id(), (SELECT system_identifier FROM pg_catalog.pg_control_system()), "
+				  "session_user, contactsync._caller(), pg_catalog.current_setting('application_name'), "
+				  "pg_catalog.inet_client_addr(), ($6)[1], u.cause_id, 'contacts', u.operation, u.id::pg_catalog.text, "
+				  "u.changed::pg_catalog.jsonb, u.secret "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
+				  "pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (id, operation, cause_id, changed, secret)",
+				  6, (StoreArray *[]) {&c->audit_id, &c->audit_operation, &c->audit_cause, &c->audit_changed,
+				  &c->audit_secret, &why});
+	}
+}
+
+static int
+old_cmp(const void *a, const void *b)
+{
+	return memcmp(&((const OldContact *) a)->id, &((const OldContact *) b)->id, UUID_LEN);
+}
+
+/* Compare a resolved contact with what is stored, and note what is to be written. */
+static void
+add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInput *inputs,
+			OldContact *old, Datum cause, bool nocause)
+{
+	Contact    *contact = contact_form(&result->contact);
+	char	   *changed = changed_fields(old && old->live ? &old->value : NULL,
+										 result->live ? &result->contact : NULL);
+	int			naming = result->naming_input;
+
+	if (old)
+		old->kept = true;
+	store_array_add(&c->id, UUIDPGetDatum(id), false);
+	store_array_add(&c->contact, PointerGetDatum(contact), false);
+	store_array_add(&c->live, BoolGetDatum(result->live), false);
+	store_array_add(&c->naming, naming >= 0 ? Int64GetDatum(inputs[naming].record_id) : (Datum) 0, naming < 0);
+	if (changed || (old ? old->live : false) != result->live)
+		add_audit(c, id, !old || !old->live ? "insert" : result->live ? "update" : "delete",
+				  cause, nocause, changed);
+	add_conflicts(c, id, result, inputs);
+}
+
+void
+store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
+{
+	MergePolicy policy;
+	Changes		c;
+	OldContact *old;
+	StoreArray	records;
+	MergeDecision *decisions;
+	int64	  **members;
+	int			ndecisions;
+	MergeInput **inputs;
+	int		   *ninputs;
+	pg_uuid_t  *ids;
+	int			n = 0;
+	uint64		nold;
+	uint64		nrows;
+
+	if (contacts->n == 0)
+		return;
+	changes_init(&c);
+	store_policy(&policy);
+
+	nold = store_run("SELECT id, contact, live FROM contactsync.contacts "
+					 "WHERE tenant_id = contactsync.current_tenant() AND id = ANY ($1)",
+					 1, (StoreArray *[]) {contacts});
+	old = palloc0(sizeof(OldContact) * Max(nold, 1));
+	for (uint64 i = 0; i < nold; i++)
+	{
+		bool		isnull;
+
+		old[i].id = *DatumGetUUIDP(store_value(i, 1, &isnull));
+		old[i].contact = DatumGetContactP(store_value(i, 2, &isnull));
+		old[i].live = DatumGetBool(store_value(i, 3, &isnull));
+		contact_deform(old[i].contact, &old[i].value);
+	}
+	qsort(old, nold, sizeof(OldContact), old_cmp);
+
+	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_RECORD_FROM
+					  "WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = ANY ($1) "
+					  "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {contacts});
+	inputs = palloc(sizeof(MergeInput *) * Max(nrows, 1));
+	ninputs = palloc(sizeof(int) * Max(nrows, 1));
+	ids = palloc(sizeof(pg_uuid_t) * Max(nrows, 1));
+	store_array_init(&records, INT8OID);
+	for (uint64 row = 0; row < nrows; n++)
+	{
+		row = store_inputs(row, &ids[n], &inputs[n], &ninputs[n]);
+		for (int i = 0; i < ninputs[n]; i++)
+			store_array_add(&records, Int64GetDatum(inputs[n][i].record_id), false);
+	}
+	store_decisions(&records, &decisions, &ndecisions, &members);
+
+	for (int k = 0; k < n; k++)
+	{
+		MergeResult result;
+		MergeDecision *mine = palloc(sizeof(MergeDecision) * Max(ndecisions, 1));
+		int			nmine = 0;
+		OldContact	probe;
+		Datum		cause_id = (Datum) 0;
+		bool		nocause = true;
+
+		CHECK_FOR_INTERRUPTS();
+		for (int d = 0; d < ndecisions; d++)
+		{
+			bool		about = false;
+
+			for (int64 *m = members[d]; *m && !about; m++)
+				for (int i = 0; i < ninputs[k]; i++)
+					about |= inputs[k][i].record_id == *m;
+			if (about)
+				mine[nmine++] = decisions[d];
+		}
+		merge_resolve(&policy, inputs[k], ninputs[k], mine, nmine, false, &result);
+		if (result.needs_history)
+		{
+			store_add_history(&policy, inputs[k], ninputs[k]);
+			merge_resolve(&policy, inputs[k], ninputs[k], mine, nmine, false, &result);
+		}
+		for (int i = 0; causes && i < contacts->n; i++)
+		{
+			if (!causes->nulls[i] && memcmp(DatumGetUUIDP(contacts->values[i]), &ids[k], UUID_LEN) == 0 &&
+				(nocause || DatumGetInt64(causes->values[i]) > DatumGetInt64(cause_id)))
+			{
+				cause_id = causes->values[i];
+				nocause = false;
+			}
+		}
+		probe.id = ids[k];
+		add_contact(&c, &ids[k], &result, inputs[k],
+					bsearch(&probe, old, nold, sizeof(OldContact), old_cmp), cause_id, nocause);
+	}
+	for (uint64 i = 0; i < nold; i++)
+	{
+		if (old[i].kept)
+			continue;
+		store_array_add(&c.gone, UUIDPGetDatum(&old[i].id), false);
+		if (old[i].live)
+			add_audit(&c, &old[i].id, "merge", (Datum) 0, true, changed_fields(&old[i].value, NULL));
+	}
+	write_changes(&c, contacts, policy.version, cause);
+}

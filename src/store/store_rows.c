@@ -1,0 +1,398 @@
+/*
+ * store_rows.c
+ *		Rows to structs, and arrays of parameters.
+ */
+#include "postgres.h"
+
+#include "catalog/namespace.h"
+#include "catalog/pg_type.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+#include "utils/lsyscache.h"
+#include "utils/memutils.h"
+#include "utils/syscache.h"
+#include "utils/timestamp.h"
+
+#include "compat.h"
+#include "contactsync.h"
+#include "store/store.h"
+
+#define MAX_PLANS	40
+
+/* Kept plans, by the address of their text. */
+static struct
+{
+	const char *sql;
+	SPIPlanPtr	plan;
+}			plans[MAX_PLANS];
+
+Oid
+store_contact_type(void)
+{
+	return GetSysCacheOid2(TYPENAMENSP, Anum_pg_type_oid, CStringGetDatum("contact"),
+						   ObjectIdGetDatum(get_namespace_oid(CONTACTSYNC_SCHEMA, false)));
+}
+
+void
+store_array_init(StoreArray *a, Oid type)
+{
+	a->type = type;
+	a->n = 0;
+	a->max = 64;
+	a->values = palloc(sizeof(Datum) * a->max);
+	a->nulls = palloc(sizeof(bool) * a->max);
+}
+
+void
+store_array_add(StoreArray *a, Datum value, bool isnull)
+{
+	if (a->n == a->max)
+	{
+		a->max *= 2;
+		a->values = repalloc(a->values, sizeof(Datum) * a->max);
+		a->nulls = repalloc(a->nulls, sizeof(bool) * a->max);
+	}
+	a->values[a->n] = value;
+	a->nulls[a->n++] = isnull;
+}
+
+void
+store_array_add_text(StoreArray *a, StrView s)
+{
+	if (s.ptr == NULL)
+		store_array_add(a, (Datum) 0, true);
+	else
+		store_array_add(a, PointerGetDatum(cstring_to_text_with_len(s.ptr, s.len)), false);
+}
+
+void
+store_array_add_time(StoreArray *a, int64 t)
+{
+	store_array_add(a, TimestampTzGetDatum(t), t == MERGE_TIME_MIN);
+}
+
+uint64
+store_run(const char *sql, int nargs, StoreArray **args)
+{
+	Oid			types[16];
+	Datum		values[16];
+	SPIPlanPtr	plan = NULL;
+	int			slot;
+
+	Assert(nargs <= lengthof(types));
+	for (int i = 0; i < nargs; i++)
+	{
+		int16		len;
+		bool		byval;
+		char		align;
+		int			dims[1] = {args[i]->n};
+		int			lbs[1] = {1};
+
+		get_typlenbyvalalign(args[i]->type, &len, &byval, &align);
+		types[i] = get_array_type(args[i]->type);
+		values[i] = PointerGetDatum(construct_md_array(args[i]->values, args[i]->nulls, 1, dims, lbs,
+													   args[i]->type, len, byval, align));
+	}
+
+	for (slot = 0; slot < MAX_PLANS && plans[slot].sql; slot++)
+	{
+		if (plans[slot].sql == sql)
+		{
+			plan = plans[slot].plan;
+			break;
+		}
+	}
+	if (plan && !SPI_plan_is_valid(plan))
+	{
+		/* the extension was made anew, say: even types may be others */
+		SPI_freeplan(plan);
+		plans[slot].plan = plan = NULL;
+	}
+	if (plan == NULL)
+	{
+		plan = SPI_prepare(sql, nargs, types);
+		if (plan == NULL)
+			elog(ERROR, "could not prepare a statement: %s", SPI_result_code_string(SPI_result));
+		if (slot < MAX_PLANS)
+		{
+			SPI_keepplan(plan);
+			plans[slot].sql = sql;
+			plans[slot].plan = plan;
+		}
+	}
+	if (SPI_execute_plan(plan, values, NULL, false, 0) < 0)
+		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(SPI_result));
+	return SPI_processed;
+}
+
+Datum
+store_value(uint64 row, int col, bool *isnull)
+{
+	return SPI_getbinval(SPI_tuptable->vals[row], SPI_tuptable->tupdesc, col, isnull);
+}
+
+StrView
+store_text(uint64 row, int col)
+{
+	StrView		s = {NULL, 0};
+	bool		isnull;
+	Datum		d = store_value(row, col, &isnull);
+
+	if (!isnull)
+	{
+		text	   *t = DatumGetTextPP(d);
+
+		s.ptr = VARDATA_ANY(t);
+		s.len = VARSIZE_ANY_EXHDR(t);
+	}
+	return s;
+}
+
+int64
+store_int8(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		d = store_value(row, col, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(d);
+}
+
+int64
+store_time(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		d = store_value(row, col, &isnull);
+
+	return isnull ? MERGE_TIME_MIN : DatumGetTimestampTz(d);
+}
+
+static bool
+get_bool(uint64 row, int col)
+{
+	bool		isnull;
+	Datum		d = store_value(row, col, &isnull);
+
+	return !isnull && DatumGetBool(d);
+}
+
+static void
+get_digest(uint64 row, int col, uint8 *digest)
+{
+	StrView		s = store_text(row, col);
+
+	memset(digest, 0, MERGE_DIGEST_LEN);
+	if (s.len == MERGE_DIGEST_LEN)
+		memcpy(digest, s.ptr, MERGE_DIGEST_LEN);
+}
+
+/* The column order is that of STORE_RECORD_COLUMNS. */
+void
+store_read_record(uint64 row, StoreRecord *r)
+{
+	bool		isnull;
+	Datum		d;
+
+	memset(r, 0, sizeof(*r));
+	r->id = store_int8(row, 1);
+	r->source = store_text(row, 2);
+	r->source_id = store_text(row, 3);
+	r->source_class = store_text(row, 4);
+	d = store_value(row, 5, &isnull);
+	r->has_contact = !isnull;
+	if (!isnull)
+		r->contact_id = *DatumGetUUIDP(d);
+	r->m.alive = get_bool(row, 6);
+	r->m.zombie = get_bool(row, 7);
+	r->m.had_delete = get_bool(row, 8);
+	r->m.created = store_time(row, 9);
+	r->m.deleted_at = store_time(row, 10);
+	r->m.version = store_time(row, 11);
+	r->m.seen_at = store_time(row, 12);
+	r->m.last.effective = store_time(row, 13);
+	r->m.last.raw = store_time(row, 14);
+	r->m.last.seq = store_int8(row, 15);
+	get_digest(row, 16, r->m.last.digest);
+	d = store_value(row, 17, &isnull);
+	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
+	d = store_value(row, 18, &isnull);
+	if (!isnull)
+	{
+		Datum	   *names;
+		bool	   *nulls;
+
+		deconstruct_array(DatumGetArrayTypeP(d), TEXTOID, -1, false, TYPALIGN_INT,
+						  &names, &nulls, &r->nnames);
+		r->names = palloc(sizeof(StrView) * Max(r->nnames, 1));
+		for (int i = 0; i < r->nnames; i++)
+		{
+			text	   *t = DatumGetTextPP(names[i]);
+
+			r->names[i].ptr = VARDATA_ANY(t);
+			r->names[i].len = VARSIZE_ANY_EXHDR(t);
+		}
+	}
+	d = store_value(row, 19, &isnull);
+	if (!isnull)
+		contact_deform(DatumGetContactP(d), &r->m.state);
+}
+
+static int
+element_cmp(const void *a, const void *b)
+{
+	return contact_item_cmp(a, b);
+}
+
+void
+store_covers_parse(Datum covers, ContactClaims *claims)
+{
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+
+	deconstruct_array(DatumGetArrayTypeP(covers), TEXTOID, -1, false, TYPALIGN_INT,
+					  &values, &nulls, &n);
+	claims->elements = palloc0(sizeof(ContactItem) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		text	   *t = DatumGetTextPP(values[i]);
+		const char *p = VARDATA_ANY(t);
+		int			len = VARSIZE_ANY_EXHDR(t);
+		bool		gone = len > 0 && p[0] == '-';
+		const char *colon;
+		int			field;
+
+		if (len == 1 && p[0] == '*')
+		{
+			claims->covers = (1U << CF_COUNT) - 1;
+			continue;
+		}
+		p += gone;
+		len -= gone;
+		colon = memchr(p, ':', len);
+		field = contact_field_lookup(p, colon ? colon - p : len);
+		if (field < 0)
+			continue;
+		if (colon == NULL)
+			claims->covers |= CF_BIT(field);
+		else
+		{
+			ContactItem *e = &claims->elements[claims->nelements++];
+
+			e->field = field;
+			e->flags = gone ? CI_TOMBSTONE : 0;
+			e->key.ptr = colon + 1;
+			e->key.len = p + len - e->key.ptr;
+		}
+	}
+	qsort(claims->elements, claims->nelements, sizeof(ContactItem), element_cmp);
+}
+
+/* The text form of a text[] of what claims cover. */
+StrView
+store_covers_text(const ContactClaims *claims)
+{
+	Datum	   *values = palloc(sizeof(Datum) * (CF_COUNT + claims->nelements));
+	int			n = 0;
+	Oid			out;
+	bool		varlena;
+	StrView		s;
+
+	if (claims->covers == (1U << CF_COUNT) - 1)
+		values[n++] = PointerGetDatum(cstring_to_text("*"));
+	else
+	{
+		for (int f = 0; f < CF_COUNT; f++)
+			if (claims->covers & CF_BIT(f))
+				values[n++] = PointerGetDatum(cstring_to_text(contact_field_names[f]));
+		for (int i = 0; i < claims->nelements; i++)
+		{
+			const ContactItem *e = &claims->elements[i];
+
+			values[n++] = PointerGetDatum(cstring_to_text(psprintf("%s%s:%.*s",
+																   e->flags & CI_TOMBSTONE ? "-" : "",
+																   contact_field_names[e->field],
+																   e->key.len, e->key.ptr)));
+		}
+	}
+	getTypeOutputInfo(TEXTARRAYOID, &out, &varlena);
+	s.ptr = OidOutputFunctionCall(out, PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT)));
+	s.len = strlen(s.ptr);
+	return s;
+}
+
+static MergeKind
+parse_kind(StrView s)
+{
+	static const char *const names[] = {"snapshot", "patch", "delete", "undelete"};
+
+	for (int i = 0; i < lengthof(names); i++)
+		if (s.len == strlen(names[i]) && memcmp(s.ptr, names[i], s.len) == 0)
+			return i;
+	elog(ERROR, "unknown kind of observation");
+}
+
+#define OBSERVATION_COLUMNS \
+	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
+	"o.created, o.sighted, o.claims, o.covers"
+
+uint64
+store_load_observations(StoreArray *record_ids)
+{
+	return store_run("SELECT " OBSERVATION_COLUMNS " FROM contactsync.observations o "
+					 "WHERE o.tenant_id = contactsync.current_tenant() AND o.record_id = ANY ($1) "
+					 "ORDER BY o.record_id", 1, (StoreArray *[]) {record_ids});
+}
+
+void
+store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
+{
+	bool		isnull;
+	Datum		d;
+
+	memset(o, 0, sizeof(*o));
+	*record_id = store_int8(row, 1);
+	o->kind = parse_kind(store_text(row, 2));
+	o->inferred = get_bool(row, 3);
+	o->effective = store_time(row, 4);
+	o->raw = store_time(row, 5);
+	o->seq = store_int8(row, 6);
+	get_digest(row, 7, o->digest);
+	o->created = store_time(row, 8);
+	o->sighted = store_time(row, 9);
+	d = store_value(row, 10, &isnull);
+	if (!isnull)
+		contact_deform(DatumGetContactP(d), &o->claims.value);
+	d = store_value(row, 11, &isnull);
+	if (!isnull)
+		store_covers_parse(d, &o->claims);
+}
+
+/* The policy in force. */
+void
+store_policy(MergePolicy *policy)
+{
+	ContactError error;
+
+	if (store_run("SELECT version, policy FROM contactsync.policies "
+				  "WHERE tenant_id = contactsync.current_tenant() "
+				  "ORDER BY version DESC LIMIT 1", 0, NULL) == 0)
+	{
+		merge_policy_defaults(policy);
+		return;
+	}
+	else
+	{
+		bool		isnull;
+		Jsonb	   *json = DatumGetJsonbP(store_value(0, 2, &isnull));
+		int64		version = store_int8(0, 1);
+
+		if (!merge_policy_from_jsonb(json, policy, &error))
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("stored policy is invalid: %s", error.message),
+					 errdetail("JSON path: %s", error.path)));
+		policy->version = version;
+	}
+}
