@@ -44,9 +44,8 @@ typedef struct StoreRecord
 	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, r.had_delete, " \
 	"r.created, r.deleted_at, r.version, r.seen_at, r.last_effective, r.last_raw, r.last_seq, " \
 	"r.last_digest, r.same_version_conflicts, r.names, r.state"
-#define STORE_RECORD_FROM \
-	"contactsync.records r JOIN contactsync.sources s " \
-	"ON s.tenant_id = r.tenant_id AND s.name = r.source "
+#define STORE_SOURCE_JOIN \
+	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
 #define STORE_RECORD_NCOLS	19
 
 /* A parameter that is an array, filled value by value. */

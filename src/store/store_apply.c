@@ -9,6 +9,7 @@
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/uuid.h"
 
 #include "compat.h"
@@ -93,6 +94,28 @@ apply_due(int max, int *applied)
 		CHECK_FOR_INTERRUPTS();
 }
 
+/*
+ * Every join of ours goes from a batch to rows by their keys.  Statistics that
+ * lag behind a first load would have the planner read whole tables for it, so
+ * joins are done in the order written, by index, and planned each time.
+ */
+static void
+fix_plans(void)
+{
+	static const char *const settings[][2] = {
+		{"join_collapse_limit", "1"},
+		{"enable_hashjoin", "off"},
+		{"enable_mergejoin", "off"},
+		{"enable_seqscan", "off"},
+		{"plan_cache_mode", "force_custom_plan"},
+		{"jit", "off"},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		(void) set_config_option(settings[i][0], settings[i][1], PGC_USERSET, PGC_S_SESSION,
+								 GUC_ACTION_SAVE, true, 0, false);
+}
+
 static void
 apply_guarded(int max, int *applied)
 {
@@ -101,6 +124,7 @@ apply_guarded(int max, int *applied)
 	guard_enter(&guard, NULL);
 	PG_TRY();
 	{
+		fix_plans();
 		apply_due(max, applied);
 	}
 	PG_FINALLY();

@@ -121,7 +121,7 @@ store_explain_sql(PG_FUNCTION_ARGS)
 	store_array_init(&contact, UUIDOID);
 	store_array_add(&contact, PG_GETARG_DATUM(0), false);
 	store_array_init(&records, INT8OID);
-	if (store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_RECORD_FROM
+	if (store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN
 				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = ("
 				  "SELECT h.contact_id FROM contactsync.contact_aliases a, contactsync.records h "
 				  "WHERE a.tenant_id = contactsync.current_tenant() AND a.id = ($1)[1] "

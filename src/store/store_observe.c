@@ -205,9 +205,9 @@ load_records(Event **events, int nevents, int *nrecords)
 			  "ON CONFLICT (tenant_id, source, source_id) DO NOTHING",
 			  2, (StoreArray *[]) {&sources, &ids});
 	n = store_run("SELECT " STORE_RECORD_COLUMNS ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-				  "WITH ORDINALITY AS u (source, source_id, i), " STORE_RECORD_FROM
-				  "WHERE r.tenant_id = contactsync.current_tenant() "
-				  "AND r.source = u.source AND r.source_id = u.source_id",
+				  "WITH ORDINALITY AS u (source, source_id, i) JOIN contactsync.records r "
+				  "ON r.tenant_id = contactsync.current_tenant() AND r.source = u.source AND r.source_id = u.source_id"
+				  STORE_SOURCE_JOIN,
 				  2, (StoreArray *[]) {&sources, &ids});
 	if (n != sources.n)
 		elog(ERROR, "found %d of %d records", n, sources.n);
@@ -259,8 +259,8 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 				  "i.id, i.received_at, pg_catalog.current_setting('contactsync.clock_tolerance')::pg_catalog.interval "
 				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
 				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) "
-				  "AS u (inbox_id, record_id, effective, digest, claims, covers), contactsync.inbox i "
-				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.inbox_id "
+				  "AS u (inbox_id, record_id, effective, digest, claims, covers) JOIN contactsync.inbox i "
+				  "ON i.tenant_id = contactsync.current_tenant() AND i.id = u.inbox_id "
 				  "ON CONFLICT (tenant_id, record_id, digest) DO NOTHING "
 				  "RETURNING inbox_id) SELECT inbox_id FROM stored ORDER BY inbox_id",
 				  6, (StoreArray *[]) {&inbox, &record, &effective, &digest, &claims, &covers});

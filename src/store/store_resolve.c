@@ -442,7 +442,7 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 	}
 	qsort(old, nold, sizeof(OldContact), old_cmp);
 
-	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_RECORD_FROM
+	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN
 					  "WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = ANY ($1) "
 					  "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {contacts});
 	inputs = palloc(sizeof(MergeInput *) * Max(nrows, 1));
