@@ -22,10 +22,12 @@ SQL_PIECES  = src/prologue.sql \
               src/contact/contact.sql \
               src/store/tenant.sql \
               src/store/tables.sql \
+              src/store/secret.sql \
               src/store/ingest.sql \
               src/store/policy.sql \
               src/store/directory.sql \
               src/store/review.sql \
+              src/webhook/webhook.sql \
               src/epilogue.sql
 CONNECTORS  = $(sort $(wildcard $(srcdir_)src/sync/connectors/*.json))
 
@@ -42,6 +44,7 @@ TAP_TESTS   = 1
 PROVE_TESTS ?= $(sort $(wildcard $(srcdir_)test/t/*.pl))
 
 PG_CPPFLAGS = -I$(srcdir_)src
+SHLIB_LINK  = -lcrypto
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)

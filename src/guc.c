@@ -12,6 +12,9 @@ char	   *guc_tenant;
 int			guc_clock_tolerance;
 int			guc_batch_size;
 int			guc_max_payload;
+char	   *guc_secret_key_file;
+char	   *guc_secret_directory;
+int			guc_webhook_tolerance;
 
 void
 guc_init(void)
@@ -36,6 +39,21 @@ guc_init(void)
 							NULL,
 							&guc_max_payload, 1024, 1, 65536,
 							PGC_SUSET, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomStringVariable("contactsync.secret_key_file",
+							   "File with the key that credentials are sealed with.",
+							   "It holds 64 hex digits; without it, only references to files are taken.",
+							   &guc_secret_key_file, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomStringVariable("contactsync.secret_directory",
+							   "Directory below which credentials may be read from files.",
+							   NULL,
+							   &guc_secret_directory, "",
+							   PGC_SIGHUP, GUC_SUPERUSER_ONLY, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.webhook_tolerance",
+							"How far a webhook's signed time stamp may be from now, in either direction.",
+							NULL,
+							&guc_webhook_tolerance, 300, 0, 86400,
+							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 
 	MarkGUCPrefixReserved("contactsync");
 }

@@ -11,5 +11,8 @@ extern char *guc_tenant;		/* contactsync.tenant */
 extern int	guc_clock_tolerance;	/* contactsync.clock_tolerance, s */
 extern int	guc_batch_size;		/* contactsync.batch_size, events */
 extern int	guc_max_payload;	/* contactsync.max_payload, kB */
+extern char *guc_secret_key_file;	/* contactsync.secret_key_file */
+extern char *guc_secret_directory;	/* contactsync.secret_directory */
+extern int	guc_webhook_tolerance;	/* contactsync.webhook_tolerance, s */
 
 #endif							/* CONTACTSYNC_GUC_H */

@@ -85,6 +85,7 @@ typedef struct GuardTarget
 	int			nargs;
 	char	   *query;			/* set-returning bodies run through SPI */
 	Oid		   *argtypes;
+	TupleDesc	row;			/* of a function with several OUT parameters */
 } GuardTarget;
 
 /* A FATAL error does not pass PG_FINALLY, and 2PC keeps the backend. */
@@ -362,7 +363,16 @@ resolve_target(FunctionCallInfo fcinfo)
 		memcpy(target->argtypes, types->values, sizeof(Oid) * target->nargs);
 	}
 	else
+	{
 		fmgr_info_cxt(body, &target->body, flinfo->fn_mcxt);
+		if (proc->prorettype == RECORDOID)
+		{
+			if (get_func_result_type(flinfo->fn_oid, NULL, &target->row) != TYPEFUNC_COMPOSITE)
+				elog(ERROR, "function \"%s\" does not say what it returns",
+					 NameStr(proc->proname));
+			target->row = BlessTupleDesc(target->row);
+		}
+	}
 
 	ReleaseSysCache(tuple);
 	MemoryContextSwitchTo(oldcontext);
@@ -394,7 +404,11 @@ call_set(FunctionCallInfo fcinfo, GuardTarget *target)
 	SPI_finish();
 }
 
-/* Call a body that returns one value. */
+/*
+ * Call a body that returns one value.  A row is given the column names of the
+ * function that was called: those of the body may differ from them, since an
+ * argument and a column of one name would be ambiguous inside of it.
+ */
 static Datum
 call_one(FunctionCallInfo fcinfo, GuardTarget *target)
 {
@@ -406,6 +420,14 @@ call_one(FunctionCallInfo fcinfo, GuardTarget *target)
 	memcpy(inner->args, fcinfo->args, sizeof(NullableDatum) * target->nargs);
 	result = FunctionCallInvoke(inner);
 	fcinfo->isnull = inner->isnull;
+	if (target->row != NULL && !inner->isnull)
+	{
+		HeapTupleHeader row = DatumGetHeapTupleHeaderCopy(result);
+
+		HeapTupleHeaderSetTypeId(row, target->row->tdtypeid);
+		HeapTupleHeaderSetTypMod(row, target->row->tdtypmod);
+		result = HeapTupleHeaderGetDatum(row);
+	}
 	return result;
 }
 
