@@ -25,6 +25,8 @@ SQL_PIECES  = src/prologue.sql \
               src/store/secret.sql \
               src/store/ingest.sql \
               src/store/policy.sql \
+              src/sync/source.sql \
+              src/sync/run.sql \
               src/store/directory.sql \
               src/store/review.sql \
               src/webhook/webhook.sql \
@@ -44,7 +46,7 @@ TAP_TESTS   = 1
 PROVE_TESTS ?= $(sort $(wildcard $(srcdir_)test/t/*.pl))
 
 PG_CPPFLAGS = -I$(srcdir_)src
-SHLIB_LINK  = -lcrypto
+SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)

@@ -12,6 +12,7 @@
 #include "contactsync.h"
 #include "guc.h"
 #include "store/guard.h"
+#include "worker/worker.h"
 
 PG_MODULE_MAGIC;
 
@@ -20,4 +21,5 @@ _PG_init(void)
 {
 	guc_init();
 	guard_init();
+	worker_init();
 }

@@ -15,6 +15,10 @@ int			guc_max_payload;
 char	   *guc_secret_key_file;
 char	   *guc_secret_directory;
 int			guc_webhook_tolerance;
+bool		guc_enabled;
+int			guc_http_connections;
+int			guc_http_timeout;
+int			guc_http_max_body;
 
 void
 guc_init(void)
@@ -55,5 +59,25 @@ guc_init(void)
 							&guc_webhook_tolerance, 300, 0, 86400,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 
+	DefineCustomBoolVariable("contactsync.enabled",
+							 "Whether background workers act.",
+							 "Turn it off in a clone of a server that must not ask its original's providers.",
+							 &guc_enabled, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.http_connections",
+							"Most connections that a worker holds at a time.",
+							NULL,
+							&guc_http_connections, 50, 1, 500,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.http_timeout",
+							"Longest time of one HTTP request.",
+							NULL,
+							&guc_http_timeout, 60, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.http_max_body",
+							"Largest body of an HTTP response.",
+							NULL,
+							&guc_http_max_body, 32768, 1, 1048576,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("contactsync");
 }

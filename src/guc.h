@@ -14,5 +14,10 @@ extern int	guc_max_payload;	/* contactsync.max_payload, kB */
 extern char *guc_secret_key_file;	/* contactsync.secret_key_file */
 extern char *guc_secret_directory;	/* contactsync.secret_directory */
 extern int	guc_webhook_tolerance;	/* contactsync.webhook_tolerance, s */
+extern int	guc_max_payload;
+extern bool guc_enabled;
+extern int	guc_http_connections;
+extern int	guc_http_timeout;
+extern int	guc_http_max_body;
 
 #endif							/* CONTACTSYNC_GUC_H */

@@ -225,6 +225,12 @@ extern void contact_provenance_to_json(StringInfo buf, const ContactValue *v, bo
  */
 extern bool contact_stamps_from_jsonb(const Jsonb *json, ContactValue *v, ContactError *error);
 
+/* contact_map.c: a provider's JSON as ours, and what a mapping speaks about */
+extern Jsonb *contact_map(Jsonb *map, Jsonb *payload, bool patch);
+/* The first thing that an SQL/JSON path finds; false if there is none. */
+extern bool contact_map_find(const JsonbValue *path, Jsonb *payload, JsonbValue *result);
+extern void contact_map_coverage(Jsonb *map, ContactClaims *mask);
+
 /* contact_io.c: parse and form, errors as an input function raises them. */
 struct Node;
 extern Contact *contact_from_jsonb(const Jsonb *json, struct Node *escontext);

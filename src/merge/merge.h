@@ -44,8 +44,11 @@ typedef struct MergeObservation
 	int64		seq;
 	uint8		digest[MERGE_DIGEST_LEN];
 	int64		created;		/* MERGE_TIME_MIN = not given */
-	int64		sighted;		/* start of the run in which the provider showed
-								 * the record itself; MERGE_TIME_MIN = none */
+	int64		modified;		/* when the source last changed the record, where
+								 * version is only when it was read;
+								 * MERGE_TIME_MIN = not given */
+	int64		sighted;		/* start of the run that brought it, which knew
+								 * the record as it says; MERGE_TIME_MIN = none */
 	ContactClaims claims;
 } MergeObservation;
 
@@ -71,13 +74,14 @@ typedef struct MergeRecord
 {
 	bool		alive;			/* false: deleted, or never seen */
 	bool		zombie;			/* dead, with newer observations held for review */
-	bool		had_delete;		/* some delete is in the history */
 	int64		created;		/* least creation time given; MERGE_TIME_MIN = none */
-	int64		deleted_at;		/* newest delete; MERGE_TIME_MIN = none */
+	int64		deleted_at;		/* newest delete that holds; MERGE_TIME_MIN = none */
 	int64		version;		/* effective version of the newest observation
 								 * that the state is made of */
+	int64		modified;		/* its last modification at the source, where that
+								 * gives one; MERGE_TIME_MIN = it does not */
 	MergePosition last;			/* newest observation of any kind */
-	int64		seen_at;		/* newest certified sighting */
+	int64		seen_at;		/* start of the newest run that showed it */
 	int32		same_version_conflicts;
 	ContactValue state;
 } MergeRecord;
@@ -86,7 +90,7 @@ extern int	merge_observation_cmp(const MergeObservation *a, const MergeObservati
 extern void merge_record_init(MergeRecord *r);
 /*
  * Fold all observations of a record from nothing.  seen_at is the newest start
- * of a certified run that showed the record.  "source" goes into the stamps.
+ * of a run that showed the record.  "source" goes into the stamps.
  * obs is sorted in place; duplicates (equal digests) count once.
  */
 extern void merge_fold(MergeObservation *obs, int nobs, int64 seen_at,

@@ -45,7 +45,7 @@ void
 merge_record_init(MergeRecord *r)
 {
 	memset(r, 0, sizeof(*r));
-	r->created = r->deleted_at = r->version = r->seen_at = MERGE_TIME_MIN;
+	r->created = r->deleted_at = r->version = r->modified = r->seen_at = MERGE_TIME_MIN;
 	r->last.effective = MERGE_TIME_MIN;
 }
 
@@ -181,6 +181,8 @@ add_claims(MergeRecord *r, const MergeObservation *o, StrView source)
 		(r->created == MERGE_TIME_MIN || o->created < r->created))
 		r->created = o->created;
 	r->version = o->effective;
+	/* nobody modified it after it was read */
+	r->modified = o->modified == MERGE_TIME_MIN ? MERGE_TIME_MIN : Min(o->modified, o->effective);
 	if (is_claim(o))
 		apply(&r->state, o, source);
 }
@@ -199,7 +201,9 @@ merge_fold_step(MergeRecord *r, const MergeObservation *o, StrView source)
 {
 	bool		first = r->last.effective == MERGE_TIME_MIN;
 
-	if ((o->kind != MK_SNAPSHOT && o->kind != MK_PATCH) || (!first && !r->alive))
+	/* after a delete, the first content decides what is left of the time before it */
+	if ((o->kind != MK_SNAPSHOT && o->kind != MK_PATCH) || (!first && !r->alive) ||
+		(r->deleted_at != MERGE_TIME_MIN && r->version <= r->deleted_at))
 		return false;
 	if (!first &&
 		(o->effective < r->last.effective ||
@@ -213,22 +217,70 @@ merge_fold_step(MergeRecord *r, const MergeObservation *o, StrView source)
 	return true;
 }
 
-/* Is an observation, or a certified sighting, newer than a delete proof of life? */
+/* Is an observation a proof of life after a delete? */
 static bool
-revives(const MergeObservation *o, int64 deleted_at, bool inferred)
+revives(const MergeObservation *o, int64 deleted_at)
 {
-	return (o->kind == MK_UNDELETE && o->effective > deleted_at) ||
-		(o->kind != MK_DELETE && o->created > deleted_at) ||
-		(o->kind != MK_DELETE && o->sighted > deleted_at) ||
-		(inferred && o->kind == MK_SNAPSHOT && o->effective > deleted_at);
+	return o->kind != MK_DELETE &&
+		(o->created > deleted_at || (o->kind == MK_UNDELETE && o->effective > deleted_at));
+}
+
+/*
+ * Leave out deletes by absence that a later sighting shows to have been wrong:
+ * nothing of the record is lost to them.
+ */
+static int
+drop_refuted(MergeObservation *obs, int nobs, int64 seen_at)
+{
+	int			n = 0;
+
+	for (int i = 0; i < nobs; i++)
+		if (obs[i].kind == MK_SNAPSHOT)
+			seen_at = Max(seen_at, obs[i].effective);
+	for (int i = 0; i < nobs; i++)
+		if (obs[i].kind != MK_DELETE || !obs[i].inferred || obs[i].effective >= seen_at)
+			obs[n++] = obs[i];
+	return n;
+}
+
+/*
+ * Where what counts begins: after the last delete that nothing takes back.  A
+ * proof of life without content of its own (an undelete, or a sighting after the
+ * newest delete) restores what the delete had removed; one with content starts
+ * afresh.
+ */
+static int64
+find_start(const MergeObservation *obs, int nobs, int64 deleted_at, bool sighted)
+{
+	int64		start = MERGE_TIME_MIN;
+
+	for (int i = 0; i < nobs; i++)
+	{
+		int64		at = obs[i].effective;
+		bool		undeleted = false;
+		bool		content = false;
+
+		if (obs[i].kind != MK_DELETE)
+			continue;
+		for (int j = i + 1; j < nobs && !(obs[j].kind == MK_DELETE && obs[j].effective > at); j++)
+		{
+			if (obs[j].effective == at)
+				continue;
+			content |= is_claim(&obs[j]);
+			undeleted |= obs[j].kind == MK_UNDELETE && !is_claim(&obs[j]);
+		}
+		if (!undeleted && (content || at != deleted_at || !sighted))
+			start = at;
+	}
+	return start;
 }
 
 void
 merge_fold(MergeObservation *obs, int nobs, int64 seen_at, StrView source, MergeRecord *r)
 {
-	int64		start = MERGE_TIME_MIN; /* what counts is later than this */
+	int64		start;
+	int64		known_gone = MERGE_TIME_MIN;	/* the source itself said so then */
 	bool		any = false;
-	bool		inferred = false;
 
 	merge_record_init(r);
 	r->seen_at = seen_at;
@@ -236,38 +288,20 @@ merge_fold(MergeObservation *obs, int nobs, int64 seen_at, StrView source, Merge
 		return;
 	qsort(obs, nobs, sizeof(MergeObservation), observation_qsort_cmp);
 	set_last(r, &obs[nobs - 1]);
+	nobs = drop_refuted(obs, nobs, seen_at);
 
 	for (int i = 0; i < nobs; i++)
 	{
 		if (obs[i].kind != MK_DELETE)
 			continue;
-		r->had_delete = true;
-		inferred = obs[i].inferred && (inferred || obs[i].effective > r->deleted_at);
 		r->deleted_at = obs[i].effective;
+		known_gone = Max(known_gone, Max(obs[i].effective, obs[i].sighted));
 	}
-
-	r->alive = !r->had_delete || seen_at > r->deleted_at;
+	r->alive = r->deleted_at == MERGE_TIME_MIN || seen_at > known_gone;
 	for (int i = 0; i < nobs && !r->alive; i++)
-		r->alive = revives(&obs[i], r->deleted_at, inferred);
+		r->alive = revives(&obs[i], r->deleted_at);
 
-	/*
-	 * A bare undelete between one delete and the next takes back what the
-	 * first had removed; any other proof of life starts afresh after it.
-	 */
-	for (int i = 0; i < nobs; i++)
-	{
-		bool		restored = false;
-		int			j;
-
-		if (obs[i].kind != MK_DELETE)
-			continue;
-		for (j = i + 1; j < nobs && !(obs[j].kind == MK_DELETE && obs[j].effective > obs[i].effective); j++)
-			restored |= obs[j].kind == MK_UNDELETE && !is_claim(&obs[j]) &&
-				obs[j].effective > obs[i].effective;
-		if (!restored)
-			start = obs[i].effective;
-	}
-
+	start = find_start(obs, nobs, r->deleted_at, seen_at > known_gone);
 	for (int i = 0; i < nobs; i++)
 	{
 		bool		duplicate = i > 0 && merge_observation_cmp(&obs[i - 1], &obs[i]) == 0;

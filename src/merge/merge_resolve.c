@@ -217,6 +217,12 @@ explain_claims(Resolver *s, ContactField field, StrView key, int64 decision_id)
 
 /* ---- claims ---- */
 
+static int64
+last_modification(const MergeRecord *r)
+{
+	return r->modified != MERGE_TIME_MIN ? r->modified : r->version;
+}
+
 /* Collect what every record says of a cell: the fields of a mask, or one key. */
 static void
 collect(Resolver *s, uint32 fields, StrView key, ContactField lead)
@@ -284,7 +290,7 @@ collect(Resolver *s, uint32 fields, StrView key, ContactField lead)
 	{
 		Claim	   *c = &s->claims[i];
 
-		c->compare_at = any_witnessed ? c->changed_at : s->inputs[c->input].record.version;
+		c->compare_at = any_witnessed ? c->changed_at : last_modification(&s->inputs[c->input].record);
 		if (c->verdict == MV_LOST && any_complete && !c->complete)
 			c->verdict = MV_INCOMPLETE;
 		/* what does not compete goes behind what does */
@@ -851,8 +857,10 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 			  int64 seen_at, StrView source, MergeRun **runs, int *nruns)
 {
 	MergeObservation *prefix = palloc(sizeof(MergeObservation) * Max(nobs, 1));
+	MergeRecord r;
 	int			max = 16;
 
+	merge_record_init(&r);
 	*runs = palloc(sizeof(MergeRun) * max);
 	*nruns = 0;
 	qsort(obs, nobs, sizeof(MergeObservation),
@@ -861,7 +869,6 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 	/* the record as it was after each of its observations */
 	for (int n = 1; n <= nobs; n++)
 	{
-		MergeRecord r;
 		MergeInput	in = {0};
 		Resolver	s = {0};
 		MergeResult scratch = {0};
@@ -869,8 +876,11 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 		int			nkeys;
 		Claim		claim;
 
-		memcpy(prefix, obs, sizeof(MergeObservation) * n);
-		merge_fold(prefix, n, n == nobs ? seen_at : MERGE_TIME_MIN, source, &r);
+		if (n == nobs || !merge_fold_step(&r, &obs[n - 1], source))
+		{
+			memcpy(prefix, obs, sizeof(MergeObservation) * n);
+			merge_fold(prefix, n, n == nobs ? seen_at : MERGE_TIME_MIN, source, &r);
+		}
 		in.source = source;
 		in.record = r;
 		s.policy = policy;

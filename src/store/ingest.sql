@@ -3,22 +3,22 @@
 CREATE FUNCTION contactsync._holds_data() RETURNS boolean
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_holds_data_sql';
 
+-- The worker asks this one: it must not claim a database that a restore is about to fill.
+CREATE FUNCTION contactsync._is_activated() RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+	SELECT EXISTS (SELECT FROM contactsync.activation a, pg_catalog.pg_control_system() c, pg_catalog.pg_database d
+		WHERE d.datname = pg_catalog.current_database()
+			AND a.system_identifier = c.system_identifier AND a.database_oid = d.oid)
+$$;
 CREATE FUNCTION contactsync._is_active() RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
-DECLARE
-	here record;
 BEGIN
-	SELECT c.system_identifier, d.oid INTO here
-	FROM pg_catalog.pg_control_system() c, pg_catalog.pg_database d
-	WHERE d.datname = pg_catalog.current_database();
-	IF EXISTS (SELECT FROM contactsync.activation a
-			   WHERE a.system_identifier = here.system_identifier AND a.database_oid = here.oid) THEN
+	IF contactsync._is_activated() THEN
 		RETURN true;
 	END IF;
 	-- a database that holds nothing of anybody's cannot be a copy
 	IF NOT contactsync._holds_data() THEN
-		INSERT INTO contactsync.activation (system_identifier, database_oid)
-		VALUES (here.system_identifier, here.oid) ON CONFLICT DO NOTHING;
+		PERFORM contactsync._activate();
 		RETURN true;
 	END IF;
 	RETURN false;
@@ -63,56 +63,6 @@ BEGIN
 		'WITH CHECK (tenant_id = contactsync.current_tenant())', part);
 END
 $$;
-
--- ---- sources ----
-
-CREATE FUNCTION contactsync._add_source(name text, connector text, settings jsonb, secret jsonb) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
-DECLARE
-	k text;
-	known contactsync.sources;
-	result bigint;
-BEGIN
-	PERFORM contactsync._require_active();
-	IF name IS NULL OR name = '' OR name = 'decision' THEN
-		RAISE EXCEPTION 'a source needs a name' USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'Give it a name of your own; "decision" is reserved.';
-	END IF;
-	IF connector IS DISTINCT FROM 'canonical' THEN
-		RAISE EXCEPTION 'connector "%" does not exist', connector USING ERRCODE = 'undefined_object',
-			HINT = 'The connector of this release is "canonical": payloads in the JSON form of contactsync.contact.';
-	END IF;
-	IF secret IS NOT NULL THEN
-		RAISE EXCEPTION 'connector "%" takes no secret', connector USING ERRCODE = 'invalid_parameter_value';
-	END IF;
-	IF settings IS NULL OR pg_catalog.jsonb_typeof(settings) <> 'object' THEN
-		RAISE EXCEPTION 'settings must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
-	END IF;
-	FOR k IN SELECT pg_catalog.jsonb_object_keys(settings) LOOP
-		IF k <> 'class' OR pg_catalog.jsonb_typeof(settings -> k) <> 'string' THEN
-			RAISE EXCEPTION 'invalid setting "%" for connector "%"', k, connector USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'The connector knows one setting, "class": a text that set_policy() can name in place of the source.';
-		END IF;
-	END LOOP;
-	INSERT INTO contactsync.sources AS s (name, connector, class, settings)
-	VALUES (_add_source.name, _add_source.connector, settings ->> 'class', _add_source.settings)
-	ON CONFLICT ON CONSTRAINT sources_tenant_id_name_key DO NOTHING RETURNING s.id INTO result;
-	IF result IS NULL THEN
-		SELECT s.* INTO STRICT known FROM contactsync.sources s
-		WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _add_source.name;
-		IF known.connector <> _add_source.connector OR known.settings <> _add_source.settings THEN
-			RAISE EXCEPTION 'source "%" exists with other settings', name USING ERRCODE = 'duplicate_object';
-		END IF;
-		result := known.id;
-	END IF;
-	RETURN result;
-END
-$$;
-CREATE FUNCTION contactsync.add_source(name text, connector text, settings jsonb DEFAULT '{}', secret jsonb DEFAULT NULL) RETURNS bigint
-	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
-COMMENT ON FUNCTION contactsync.add_source(text, text, jsonb, jsonb) IS
-	'Make a source known, and return its id; the same call again returns the same id. Settings: class. Errors: 42704 unknown connector, 22023 invalid setting, 42710 the name is taken, 55000 dormant copy.';
-GRANT EXECUTE ON FUNCTION contactsync.add_source(text, text, jsonb, jsonb) TO contactsync_admin;
 
 -- ---- events ----
 

@@ -36,13 +36,14 @@ typedef struct StoreRecord
 	/* what a batch did to it */
 	int64		cause_id;		/* last inbox row that touched it */
 	bool		changed;
+	bool		sighted;		/* seen_at has moved */
 	bool		refold;
 } StoreRecord;
 
 /* The columns that store_read_record reads, of records r and sources s. */
 #define STORE_RECORD_COLUMNS \
-	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, r.had_delete, " \
-	"r.created, r.deleted_at, r.version, r.seen_at, r.last_effective, r.last_raw, r.last_seq, " \
+	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
+	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.last_effective, r.last_raw, r.last_seq, " \
 	"r.last_digest, r.same_version_conflicts, r.names, r.state"
 #define STORE_SOURCE_JOIN \
 	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
@@ -79,8 +80,12 @@ extern void store_policy(MergePolicy *policy);
 extern StrView store_covers_text(const ContactClaims *claims);
 extern void store_covers_parse(Datum covers, ContactClaims *claims);
 
-/* store_observe.c: apply up to limit due events; *claimed says how many there were. */
-extern int	store_observe(int limit, int *claimed, StoreRecord **records, int *nrecords);
+/*
+ * store_observe.c: apply up to limit due events with ids past *after, which
+ * moves on; *claimed says how many there were.
+ */
+extern int	store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int *nrecords);
+extern void store_reject(int64 inbox_id, const char *code, const char *reason);
 /* store_link.c: link the changed records; the contacts that this touches. */
 extern void store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes);
 /* store_resolve.c: bring contacts up to date.  causes runs parallel, or is NULL. */
@@ -90,5 +95,11 @@ extern uint64 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, 
 extern void store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,
 							int64 ***members);
 extern void store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs);
+
+/*
+ * store_apply.c: process() for the worker, of one tenant: up to max events in
+ * this transaction.  True if more may be due.
+ */
+extern bool store_process(const char *tenant, int max);
 
 #endif							/* CONTACTSYNC_STORE_H */

@@ -4,12 +4,15 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/resowner.h"
 #include "utils/uuid.h"
 
 #include "compat.h"
@@ -21,9 +24,16 @@ PG_FUNCTION_INFO_V1(store_process_sql);
 PG_FUNCTION_INFO_V1(store_resolve_contacts_sql);
 PG_FUNCTION_INFO_V1(store_check_policy_sql);
 
-/* One batch of events; false if there was none. */
-static bool
-apply_batch(int limit, int *applied)
+/* What process() has done, and where it stands in the inbox. */
+typedef struct Progress
+{
+	int64		after;			/* inbox id up to which it has come */
+	int			claimed;		/* events taken from the inbox */
+	int			applied;
+} Progress;
+
+static void
+run_batch(int limit, Progress *p)
 {
 	StoreRecord *records = NULL;
 	StoreArray	contacts;
@@ -35,14 +45,143 @@ apply_batch(int limit, int *applied)
 		elog(ERROR, "could not connect to SPI");
 	store_array_init(&contacts, UUIDOID);
 	store_array_init(&causes, INT8OID);
-	*applied += store_observe(limit, &claimed, &records, &nrecords);
+	p->applied += store_observe(limit, &p->after, &claimed, &records, &nrecords);
+	p->claimed += claimed;
 	if (nrecords > 0)
 	{
 		store_link(records, nrecords, &contacts, &causes);
 		store_resolve(&contacts, "event", &causes);
 	}
 	SPI_finish();
-	return claimed > 0;
+}
+
+/* Faults that say nothing about the event that met them. */
+static bool
+is_systemic(int sqlerrcode)
+{
+	switch (ERRCODE_TO_CATEGORY(sqlerrcode))
+	{
+		case MAKE_SQLSTATE('2', '5', '0', '0', '0'):	/* transaction state */
+		case MAKE_SQLSTATE('4', '0', '0', '0', '0'):	/* serialization */
+		case MAKE_SQLSTATE('4', '2', '0', '0', '0'):	/* schema, rights */
+		case MAKE_SQLSTATE('5', '3', '0', '0', '0'):	/* resources */
+		case MAKE_SQLSTATE('5', '5', '0', '0', '0'):	/* locks */
+		case MAKE_SQLSTATE('5', '7', '0', '0', '0'):	/* cancel, shutdown */
+		case MAKE_SQLSTATE('5', '8', '0', '0', '0'):	/* disk */
+			return true;
+		default:
+			return false;
+	}
+}
+
+/* Run a batch in a subtransaction; NULL if it went well, else what happened. */
+static ErrorData *
+try_batch(int limit, Progress *p)
+{
+	MemoryContext context = CurrentMemoryContext;
+	ResourceOwner owner = CurrentResourceOwner;
+	Progress	before = *p;
+	ErrorData  *volatile fault = NULL;
+
+	BeginInternalSubTransaction(NULL);
+	MemoryContextSwitchTo(context);
+	PG_TRY();
+	{
+		run_batch(limit, p);
+		ReleaseCurrentSubTransaction();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		fault = CopyErrorData();
+		FlushErrorState();
+		RollbackAndReleaseCurrentSubTransaction();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	CurrentResourceOwner = owner;
+	if (fault)
+		*p = before;
+	return fault;
+}
+
+/* The due event after this one. */
+static int64
+next_event(int64 after)
+{
+	StoreArray	position;
+	int64		id;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	store_array_init(&position, INT8OID);
+	store_array_add(&position, Int64GetDatum(after), false);
+	id = store_run("SELECT id FROM contactsync.inbox WHERE tenant_id = contactsync.current_tenant() "
+				   "AND failed_at IS NULL AND id > ($1)[1] ORDER BY id LIMIT 1",
+				   1, (StoreArray *[]) {&position}) ? store_int8(0, 1) : 0;
+	SPI_finish();
+	return id;
+}
+
+static void
+reject_event(int64 id, ErrorData *fault)
+{
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	store_reject(id, unpack_sql_state(fault->sqlerrcode), fault->message);
+	SPI_finish();
+}
+
+/*
+ * One batch of events; false if there was none.  An event that cannot be
+ * applied must not take its batch with it: after a fault the same events are
+ * tried one by one, and those that fail again stay in the inbox with the reason.
+ */
+static bool
+apply_batch(int limit, Progress *p)
+{
+	int			claimed = p->claimed;
+	ErrorData  *fault = try_batch(limit, p);
+
+	if (fault == NULL)
+		return p->claimed > claimed;
+	if (is_systemic(fault->sqlerrcode))
+		ReThrowError(fault);
+	for (int i = 0; i < limit; i++)
+	{
+		int64		id = next_event(p->after);
+
+		CHECK_FOR_INTERRUPTS();
+		if (id == 0)
+			break;
+		if ((fault = try_batch(1, p)) == NULL)
+			continue;
+		if (is_systemic(fault->sqlerrcode))
+			ReThrowError(fault);
+		reject_event(id, fault);
+		p->after = id;
+		p->claimed++;
+	}
+	return true;
+}
+
+/* Certificates of runs whose events are all applied; true if that made new ones. */
+static bool
+apply_certificates(void)
+{
+	bool		more;
+	bool		isnull;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	if (store_run("SELECT contactsync._apply_certificates() WHERE EXISTS (SELECT FROM contactsync.runs r "
+				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.certified AND NOT r.certificate_applied)",
+				  0, NULL) == 0)
+		more = false;
+	else
+		more = DatumGetBool(store_value(0, 1, &isnull));
+	SPI_finish();
+	return more;
 }
 
 /* Resolve a batch of contacts that an older policy made; false if there is none. */
@@ -73,25 +212,25 @@ refresh_batch(int limit)
 	return n > 0;
 }
 
-static void
-apply_due(int max, int *applied)
+/* True if more may be due. */
+static bool
+apply_due(int max, Progress *p)
 {
-	int			left = max;
-
 	guard_require_active();
 	guard_lock_tenant();
-	while (left > 0)
+	do
 	{
-		int			before = *applied;
-
+		/* whoever commits late may bring ids below the position: start again */
+		for (p->after = 0; p->claimed < max; )
+		{
+			CHECK_FOR_INTERRUPTS();
+			if (!apply_batch(Min(max - p->claimed, guc_batch_size), p))
+				break;
+		}
+	} while (p->claimed < max && apply_certificates());
+	while (p->claimed < max && refresh_batch(guc_batch_size))
 		CHECK_FOR_INTERRUPTS();
-		if (!apply_batch(Min(left, guc_batch_size), applied))
-			break;
-		if (max != PG_INT32_MAX)
-			left -= *applied - before;
-	}
-	while (left > 0 && refresh_batch(guc_batch_size))
-		CHECK_FOR_INTERRUPTS();
+	return p->claimed >= max;
 }
 
 /*
@@ -121,21 +260,31 @@ fix_plans(void)
 }
 
 static void
-apply_guarded(int max, int *applied)
+apply_guarded(const char *tenant, int max, Progress *p, bool *more)
 {
 	Guard		guard;
 
-	guard_enter(&guard, NULL);
+	guard_enter(&guard, tenant);
 	PG_TRY();
 	{
 		fix_plans();
-		apply_due(max, applied);
+		*more = apply_due(max, p);
 	}
 	PG_FINALLY();
 	{
 		guard_leave(&guard);
 	}
 	PG_END_TRY();
+}
+
+bool
+store_process(const char *tenant, int max)
+{
+	Progress	p = {0};
+	bool		more = false;
+
+	apply_guarded(tenant, max, &p, &more);
+	return more;
 }
 
 /*
@@ -146,14 +295,15 @@ Datum
 store_process_sql(PG_FUNCTION_ARGS)
 {
 	int			max = PG_ARGISNULL(0) ? PG_INT32_MAX : PG_GETARG_INT32(0);
-	int			applied = 0;
+	Progress	p = {0};
+	bool		more = false;
 
 	if (max < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the number of events must not be negative")));
-	apply_guarded(max, &applied);
-	PG_RETURN_INT32(applied);
+	apply_guarded(NULL, max, &p, &more);
+	PG_RETURN_INT32(p.applied);
 }
 
 /*

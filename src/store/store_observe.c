@@ -23,6 +23,14 @@
 #include "guc.h"
 #include "store/store.h"
 
+/* How the payloads of a source are to be read. */
+typedef struct Mapping
+{
+	StrView		source;
+	Jsonb	   *map;			/* NULL = canonical */
+	ContactClaims covers;		/* what a mapped snapshot speaks about */
+} Mapping;
+
 typedef struct Event
 {
 	int64		inbox_id;
@@ -42,7 +50,7 @@ digest_event(Event *e)
 {
 	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
 	uint8		result[PG_SHA256_DIGEST_LENGTH];
-	int64		numbers[3] = {e->o.raw, e->o.seq, e->o.created};
+	int64		numbers[4] = {e->o.raw, e->o.seq, e->o.created, e->o.modified};
 	uint8		small[2] = {e->o.kind, e->o.inferred};
 	bool		ok;
 
@@ -60,7 +68,7 @@ digest_event(Event *e)
 
 /* A snapshot speaks about every field, or about those that it says it read. */
 static bool
-set_coverage(Event *e, Datum coverage, bool isnull, ContactError *error)
+set_coverage(Event *e, const Mapping *mapping, Datum coverage, bool isnull, ContactError *error)
 {
 	ContactClaims *claims = &e->o.claims;
 	ContactClaims mask = {0};
@@ -68,14 +76,21 @@ set_coverage(Event *e, Datum coverage, bool isnull, ContactError *error)
 
 	if (e->o.kind == MK_PATCH)
 		return true;
-	if (isnull)
+	if (isnull && mapping->map && e->o.kind == MK_SNAPSHOT)
+	{
+		mask = mapping->covers;
+		mask.elements = palloc(sizeof(ContactItem) * Max(mask.nelements, 1));
+		memcpy(mask.elements, mapping->covers.elements, sizeof(ContactItem) * mask.nelements);
+	}
+	else if (isnull)
 	{
 		if (e->o.kind == MK_SNAPSHOT || claims->covers != 0 || claims->nelements > 0)
 			claims->covers = (1U << CF_COUNT) - 1;
 		claims->nelements = 0;
 		return true;
 	}
-	store_covers_parse(coverage, &mask);
+	else
+		store_covers_parse(coverage, &mask);
 	for (int i = 0; i < claims->value.nitems; i++)
 	{
 		const ContactItem *item = &claims->value.items[i];
@@ -109,7 +124,7 @@ set_coverage(Event *e, Datum coverage, bool isnull, ContactError *error)
 
 /* Read a row of the inbox; false, with the fault, if it cannot be applied. */
 static bool
-read_event(uint64 row, Event *e, ContactError *error)
+read_event(uint64 row, Event *e, const Mapping *mapping, ContactError *error)
 {
 	static const char *const kinds[] = {"snapshot", "patch", "delete", "undelete"};
 	bool		isnull;
@@ -132,15 +147,21 @@ read_event(uint64 row, Event *e, ContactError *error)
 	e->o.sighted = store_time(row, 10);
 	e->o.inferred = DatumGetBool(store_value(row, 11, &isnull));
 	received = store_time(row, 12);
+	e->o.modified = store_time(row, 13);
 	e->o.effective = e->o.raw;
 	if (e->o.raw > received + guc_clock_tolerance * USECS_PER_SEC)
 		e->o.effective = received;
 
 	payload = store_value(row, 9, &isnull);
-	if (!isnull && e->o.kind != MK_DELETE &&
-		!contact_claims_from_jsonb(DatumGetJsonbP(payload), e->o.kind == MK_PATCH,
-								   &e->o.claims, error))
-		return false;
+	if (!isnull && e->o.kind != MK_DELETE)
+	{
+		Jsonb	   *json = DatumGetJsonbP(payload);
+
+		if (mapping->map)
+			json = contact_map(mapping->map, json, e->o.kind == MK_PATCH);
+		if (!contact_claims_from_jsonb(json, e->o.kind == MK_PATCH, &e->o.claims, error))
+			return false;
+	}
 	if (isnull && (e->o.kind == MK_SNAPSHOT || e->o.kind == MK_PATCH))
 	{
 		error->message = "a payload is missing";
@@ -148,12 +169,59 @@ read_event(uint64 row, Event *e, ContactError *error)
 		return false;
 	}
 	coverage = store_value(row, 8, &isnull);
-	if (e->o.kind != MK_DELETE && !set_coverage(e, coverage, isnull, error))
+	if (e->o.kind != MK_DELETE && !set_coverage(e, mapping, coverage, isnull, error))
 		return false;
 	e->claims = contact_form(&e->o.claims.value);
 	e->covers = store_covers_text(&e->o.claims);
 	digest_event(e);
 	return true;
+}
+
+/* The mappings of the sources that a batch comes from, sorted by source. */
+static Mapping *
+load_mappings(StoreArray *sources, int *nmappings)
+{
+	uint64		n = store_run("SELECT s.name, contactsync._connector(s.connector) -> 'map' FROM contactsync.sources s "
+							  "WHERE s.tenant_id = contactsync.current_tenant() AND s.name = ANY ($1) ORDER BY s.name",
+							  1, (StoreArray *[]) {sources});
+	Mapping    *mappings = palloc0(sizeof(Mapping) * Max(n, 1));
+
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+		Datum		map = store_value(i, 2, &isnull);
+
+		mappings[i].source = store_text(i, 1);
+		if (isnull)
+			continue;
+		mappings[i].map = DatumGetJsonbP(map);
+		contact_map_coverage(mappings[i].map, &mappings[i].covers);
+	}
+	*nmappings = n;
+	return mappings;
+}
+
+static const Mapping *
+find_mapping(const Mapping *mappings, int n, StrView source)
+{
+	int			lo = 0;
+	int			hi = n;
+
+	while (lo < hi)
+	{
+		int			mid = (lo + hi) / 2;
+		int			r = strview_cmp(mappings[mid].source, source);
+
+		if (r == 0)
+			return &mappings[mid];
+		if (r < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("source \"%.*s\" of an event does not exist", source.len, source.ptr)));
 }
 
 static int
@@ -314,6 +382,25 @@ refold(StoreRecord *records, int nrecords)
 	}
 }
 
+/*
+ * A run that shows a record proves that it lives, though it may bring nothing
+ * new of it: then only a dead one has to be folded anew.
+ */
+static void
+note_sighting(const Event *e, StoreRecord *r)
+{
+	if (e->o.kind == MK_DELETE || e->o.sighted <= r->m.seen_at)
+		return;
+	r->m.seen_at = e->o.sighted;
+	r->sighted = true;
+	if (!r->m.alive)
+	{
+		r->changed = true;
+		r->refold = true;
+		r->cause_id = Max(r->cause_id, e->inbox_id);
+	}
+}
+
 /* Remember every name and key that an observation asserts. */
 static void
 note_evidence(Event *e, StoreRecord *r, StoreArray *keys, StoreArray *ids, StoreArray *since)
@@ -368,14 +455,18 @@ note_evidence(Event *e, StoreRecord *r, StoreArray *keys, StoreArray *ids, Store
 static void
 save_records(StoreRecord *records, int nrecords)
 {
-	StoreArray	a[16];
-	StoreArray *args[16];
-	static const Oid types[16] = {
-		INT8OID, BOOLOID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BYTEAOID, INT4OID, TEXTOID, InvalidOid
+	StoreArray	a[15];
+	StoreArray *args[15];
+	StoreArray	seen;
+	StoreArray	seen_at;
+	static const Oid types[15] = {
+		INT8OID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BYTEAOID, INT4OID, TEXTOID, InvalidOid
 	};
 
-	for (int k = 0; k < 14; k++)
+	store_array_init(&seen, INT8OID);
+	store_array_init(&seen_at, TIMESTAMPTZOID);
+	for (int k = 0; k < lengthof(types); k++)
 	{
 		store_array_init(&a[k], types[k] != InvalidOid ? types[k] : store_contact_type());
 		args[k] = &a[k];
@@ -387,6 +478,11 @@ save_records(StoreRecord *records, int nrecords)
 		Oid			out = F_ARRAY_OUT;
 		StrView		text;
 
+		if (r->sighted && !r->changed)
+		{
+			store_array_add(&seen, Int64GetDatum(r->id), false);
+			store_array_add_time(&seen_at, r->m.seen_at);
+		}
 		if (!r->changed)
 			continue;
 		for (int k = 0; k < r->nnames; k++)
@@ -398,32 +494,39 @@ save_records(StoreRecord *records, int nrecords)
 		store_array_add(&a[0], Int64GetDatum(r->id), false);
 		store_array_add(&a[1], BoolGetDatum(r->m.alive), false);
 		store_array_add(&a[2], BoolGetDatum(r->m.zombie), false);
-		store_array_add(&a[3], BoolGetDatum(r->m.had_delete), false);
-		store_array_add_time(&a[4], r->m.created);
-		store_array_add_time(&a[5], r->m.deleted_at);
-		store_array_add_time(&a[6], r->m.version);
-		store_array_add_time(&a[7], r->m.last.effective);
-		store_array_add_time(&a[8], r->m.last.raw);
-		store_array_add(&a[9], Int64GetDatum(r->m.last.seq), false);
-		store_array_add(&a[10], PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)), false);
-		store_array_add(&a[11], Int32GetDatum(r->m.same_version_conflicts), false);
-		store_array_add_text(&a[12], text);
-		store_array_add(&a[13], PointerGetDatum(contact_form(&r->m.state)), false);
+		store_array_add_time(&a[3], r->m.created);
+		store_array_add_time(&a[4], r->m.deleted_at);
+		store_array_add_time(&a[5], r->m.version);
+		store_array_add_time(&a[6], r->m.modified);
+		store_array_add_time(&a[7], r->m.seen_at);
+		store_array_add_time(&a[8], r->m.last.effective);
+		store_array_add_time(&a[9], r->m.last.raw);
+		store_array_add(&a[10], Int64GetDatum(r->m.last.seq), false);
+		store_array_add(&a[11], PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)), false);
+		store_array_add(&a[12], Int32GetDatum(r->m.same_version_conflicts), false);
+		store_array_add_text(&a[13], text);
+		store_array_add(&a[14], PointerGetDatum(contact_form(&r->m.state)), false);
 	}
+	if (seen.n > 0)
+		store_run("UPDATE contactsync.records r SET seen_at = u.seen_at "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (id, seen_at) "
+				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id",
+				  2, (StoreArray *[]) {&seen, &seen_at});
 	if (a[0].n == 0)
 		return;
-	store_run("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, had_delete = u.had_delete, "
+	store_run("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, "
 			  "created = u.created, deleted_at = u.deleted_at, version = u.version, "
+			  "source_modified = u.source_modified, seen_at = u.seen_at, "
 			  "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
 			  "last_digest = u.last_digest, same_version_conflicts = u.conflicts, "
 			  "names = u.names::pg_catalog.text[], state = u.state "
 			  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
 			  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
 			  "pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), "
-			  "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14)) "
-			  "AS u (id, alive, zombie, had_delete, created, deleted_at, version, last_effective, last_raw, "
-			  "last_seq, last_digest, conflicts, names, state) "
-			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 14, args);
+			  "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) "
+			  "AS u (id, alive, zombie, created, deleted_at, version, source_modified, seen_at, "
+			  "last_effective, last_raw, last_seq, last_digest, conflicts, names, state) "
+			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 15, args);
 }
 
 /* Take applied events out of the inbox, and leave the others with their reason. */
@@ -443,10 +546,34 @@ settle_inbox(StoreArray *applied, StoreArray *failed, StoreArray *codes, StoreAr
 				  3, (StoreArray *[]) {failed, codes, reasons});
 }
 
+/* Give up on one event: the fault came from deeper than its payload's form. */
+void
+store_reject(int64 inbox_id, const char *code, const char *reason)
+{
+	StoreArray	applied;
+	StoreArray	failed;
+	StoreArray	codes;
+	StoreArray	reasons;
+
+	store_array_init(&applied, INT8OID);
+	store_array_init(&failed, INT8OID);
+	store_array_init(&codes, TEXTOID);
+	store_array_init(&reasons, TEXTOID);
+	store_array_add(&failed, Int64GetDatum(inbox_id), false);
+	store_array_add(&codes, CStringGetTextDatum(code), false);
+	store_array_add(&reasons, CStringGetTextDatum(reason), false);
+	settle_inbox(&applied, &failed, &codes, &reasons);
+}
+
 int
-store_observe(int limit, int *claimed, StoreRecord **records, int *nrecords)
+store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int *nrecords)
 {
 	StoreArray	max;
+	StoreArray	position;
+	StoreArray	sources;
+	SPITupleTable *inbox;
+	Mapping    *mappings;
+	int			nmappings;
 	StoreArray	applied;
 	StoreArray	failed;
 	StoreArray	codes;
@@ -469,14 +596,26 @@ store_observe(int limit, int *claimed, StoreRecord **records, int *nrecords)
 	store_array_init(&key_records, INT8OID);
 	store_array_init(&key_since, TIMESTAMPTZOID);
 
+	store_array_init(&position, INT8OID);
+	store_array_add(&position, Int64GetDatum(*after), false);
+	store_array_init(&sources, TEXTOID);
+
+	/* past the position, so that no batch walks over what those before it deleted */
 	n = store_run("SELECT id, source, source_id, kind, version, seq, created, coverage, payload, sighted, "
-				  "inferred, received_at FROM contactsync.inbox "
-				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL "
-				  "ORDER BY id LIMIT ($1)[1]", 1, (StoreArray *[]) {&max});
+				  "inferred, received_at, source_modified FROM contactsync.inbox "
+				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL AND id > ($2)[1] "
+				  "ORDER BY id LIMIT ($1)[1]", 2, (StoreArray *[]) {&max, &position});
 	*claimed = n;
 	*nrecords = 0;
 	if (n == 0)
 		return 0;
+
+	*after = store_int8(n - 1, 1);
+	inbox = SPI_tuptable;
+	for (uint64 row = 0; row < n; row++)
+		store_array_add_text(&sources, store_text(row, 2));
+	mappings = load_mappings(&sources, &nmappings);
+	SPI_tuptable = inbox;
 
 	events = palloc(sizeof(Event) * n);
 	sorted = palloc(sizeof(Event *) * n);
@@ -487,7 +626,7 @@ store_observe(int limit, int *claimed, StoreRecord **records, int *nrecords)
 		StrView		text;
 
 		CHECK_FOR_INTERRUPTS();
-		if (read_event(row, e, &error))
+		if (read_event(row, e, find_mapping(mappings, nmappings, store_text(row, 2)), &error))
 		{
 			sorted[nevents] = e;
 			nevents++;
@@ -512,6 +651,7 @@ store_observe(int limit, int *claimed, StoreRecord **records, int *nrecords)
 		{
 			StoreRecord *r = &(*records)[sorted[i]->record];
 
+			note_sighting(sorted[i], r);
 			if (!sorted[i]->stored)
 				continue;
 			r->changed = true;

@@ -205,10 +205,10 @@ store_read_record(uint64 row, StoreRecord *r)
 		r->contact_id = *DatumGetUUIDP(d);
 	r->m.alive = get_bool(row, 6);
 	r->m.zombie = get_bool(row, 7);
-	r->m.had_delete = get_bool(row, 8);
-	r->m.created = store_time(row, 9);
-	r->m.deleted_at = store_time(row, 10);
-	r->m.version = store_time(row, 11);
+	r->m.created = store_time(row, 8);
+	r->m.deleted_at = store_time(row, 9);
+	r->m.version = store_time(row, 10);
+	r->m.modified = store_time(row, 11);
 	r->m.seen_at = store_time(row, 12);
 	r->m.last.effective = store_time(row, 13);
 	r->m.last.raw = store_time(row, 14);
@@ -335,7 +335,7 @@ parse_kind(StrView s)
 
 #define OBSERVATION_COLUMNS \
 	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
-	"o.created, o.sighted, o.claims, o.covers"
+	"o.created, o.source_modified, o.sighted, o.claims, o.covers"
 
 uint64
 store_load_observations(StoreArray *record_ids)
@@ -360,11 +360,12 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 	o->seq = store_int8(row, 6);
 	get_digest(row, 7, o->digest);
 	o->created = store_time(row, 8);
-	o->sighted = store_time(row, 9);
-	d = store_value(row, 10, &isnull);
+	o->modified = store_time(row, 9);
+	o->sighted = store_time(row, 10);
+	d = store_value(row, 11, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &o->claims.value);
-	d = store_value(row, 11, &isnull);
+	d = store_value(row, 12, &isnull);
 	if (!isnull)
 		store_covers_parse(d, &o->claims);
 }

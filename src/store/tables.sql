@@ -80,6 +80,9 @@ CREATE TABLE contactsync.runs (
 	progress      jsonb,
 	certified     boolean NOT NULL DEFAULT false,
 	certificate_applied boolean NOT NULL DEFAULT false,
+	attempt       integer NOT NULL DEFAULT 0,
+	last_inbox_id bigint,
+	held_deletes  bigint NOT NULL DEFAULT 0,
 	error_code    text,
 	error         text,
 	PRIMARY KEY (tenant_id, id)
@@ -89,6 +92,7 @@ CREATE INDEX runs_open_idx ON contactsync.runs (tenant_id, id) WHERE state IN ('
 COMMENT ON TABLE contactsync.runs IS 'Every read of a source, with its certificate of completeness or the reason why it failed.';
 COMMENT ON COLUMN contactsync.runs.stamp IS 'Server time at which the read began: the version of what it saw where the provider gives none, and of deletes by absence.';
 COMMENT ON COLUMN contactsync.runs.certified IS 'The source was read completely: all pages, last token, no error.';
+COMMENT ON COLUMN contactsync.runs.held_deletes IS 'Deletes by absence that are too many to be believed unasked: see approve_run().';
 COMMENT ON COLUMN contactsync.runs.progress IS 'Where an interrupted run goes on: page position and what the connector needs.';
 
 CREATE TABLE contactsync.inbox (
@@ -137,7 +141,6 @@ CREATE TABLE contactsync.records (
 	contact_id  uuid,
 	alive       boolean NOT NULL DEFAULT false,
 	zombie      boolean NOT NULL DEFAULT false,
-	had_delete  boolean NOT NULL DEFAULT false,
 	created     timestamptz,
 	deleted_at  timestamptz,
 	version     timestamptz,
@@ -158,7 +161,7 @@ CREATE INDEX records_contact_id_idx ON contactsync.records (tenant_id, contact_i
 COMMENT ON TABLE contactsync.records IS 'One row for each record of a source: the fold of its observations.';
 COMMENT ON COLUMN contactsync.records.id IS 'Order in which records became known here; a contact takes its id from its first-known record.';
 COMMENT ON COLUMN contactsync.records.zombie IS 'Deleted, but something newer without proof of life is held for review.';
-COMMENT ON COLUMN contactsync.records.seen_at IS 'Start of the newest certified run that showed the record.';
+COMMENT ON COLUMN contactsync.records.seen_at IS 'Start of the newest run that showed the record.';
 COMMENT ON COLUMN contactsync.records.names IS 'Every name that the record ever had, folded: decides whether a shared key may link.';
 COMMENT ON COLUMN contactsync.records.state IS 'What the source says now, with stamps; cleared fields are kept as tombstones.';
 

@@ -101,7 +101,7 @@ BEGIN
 	END IF;
 
 	spec := '{"items": "$.data", "id": "$.id", "version": "$.updated_at", "created": "$.created_at", "deleted": "$.deleted",
-		"event": "$.type", "delete_events": ["contact.deleted"]}' || spec;
+		"payload": "$", "event": "$.type", "delete_events": ["contact.deleted"]}' || spec;
 	body := coalesce(body, '');
 	event := contactsync._webhook_json(body);
 	event_id := coalesce(
@@ -157,7 +157,8 @@ BEGIN
 			CASE WHEN item_id <> '' AND pg_catalog.octet_length(item_id) <= 1024 THEN item_id ELSE event_id END,
 			CASE WHEN pg_catalog.jsonb_path_query_first(item, (spec ->> 'deleted')::jsonpath, '{}', true) = 'true' THEN 'delete'
 				ELSE coalesce(event_kind, 'snapshot') END,
-			coalesce(item_version, pg_catalog.now()), item_created, item,
+			coalesce(item_version, pg_catalog.now()), item_created,
+			coalesce(pg_catalog.jsonb_path_query_first(item, (spec ->> 'payload')::jsonpath, '{}', true), item),
 			CASE WHEN reason IS NOT NULL THEN pg_catalog.clock_timestamp() END,
 			CASE WHEN reason IS NOT NULL THEN '22P02' END,
 			reason);

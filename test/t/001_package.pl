@@ -13,7 +13,7 @@ is($changes, $control, 'CHANGELOG.md begins with the version of the control file
 
 my $node = PostgreSQL::Test::Cluster->new('package');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.enabled = off");
 $node->start;
 
 $node->safe_psql('postgres', 'CREATE EXTENSION contactsync');

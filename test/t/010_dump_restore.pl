@@ -7,7 +7,7 @@ use Test::More;
 
 my $node = PostgreSQL::Test::Cluster->new('dump');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.enabled = off");
 $node->start;
 
 $node->safe_psql('postgres', 'CREATE DATABASE live; CREATE DATABASE copy; CREATE ROLE tenant_role;');

@@ -13,7 +13,7 @@ note("SEED=$seed repeats this run");
 
 my $node = PostgreSQL::Test::Cluster->new('convergence');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\nfsync = off");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.enabled = off\nfsync = off");
 $node->start;
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION contactsync;
@@ -64,7 +64,7 @@ my $content = q{
 	SELECT * FROM (SELECT c.contact::text, c.live, (SELECT string_agg(r.source || '/' || r.source_id, ',' ORDER BY r.source, r.source_id)
 			FROM contactsync.records r WHERE r.contact_id = c.id) AS members
 	FROM contactsync.contacts c) s ORDER BY members COLLATE "C";
-	SELECT source, source_id, alive, zombie, had_delete, created, deleted_at, version, last_effective, last_seq, last_digest,
+	SELECT source, source_id, alive, zombie, source_modified, created, deleted_at, version, last_effective, last_seq, last_digest,
 		same_version_conflicts, names, state::text FROM contactsync.records ORDER BY source, source_id;
 	SELECT k.field, k.element, k.state, k.candidates FROM contactsync.conflicts k WHERE k.state <> 'superseded'
 		ORDER BY k.candidates::text COLLATE "C", k.field;

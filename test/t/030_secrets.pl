@@ -30,7 +30,7 @@ my $key = join '', map { sprintf '%02x', $_ } 1 .. 32;
 write_file("$base/key", "$key\n");
 
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.enabled = off");
 $node->start;
 $node->safe_psql('postgres', 'CREATE DATABASE copy; CREATE ROLE tenant_role');
 $node->safe_psql('postgres', q{CREATE EXTENSION contactsync; SELECT contactsync.activate();

@@ -1,0 +1,100 @@
+/*
+ * http_url.c
+ *		URLs, by libcurl's own parser, so that what is compared here is what is
+ *		dialled there.
+ */
+#include "postgres.h"
+
+#include <curl/curl.h>
+
+#include "lib/stringinfo.h"
+
+#include "http/http.h"
+
+/* Copy what libcurl returned into our memory. */
+static char *
+take(char *s)
+{
+	size_t		len = strlen(s) + 1;
+	char	   *result = MemoryContextAllocExtended(CurrentMemoryContext, len, MCXT_ALLOC_NO_OOM);
+
+	if (result)
+		memcpy(result, s, len);
+	curl_free(s);
+	if (result == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return result;
+}
+
+char *
+http_url_resolve(const char *base, const char *reference)
+{
+	CURLU	   *u = curl_url();
+	char	   *result = NULL;
+
+	if (u == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	if (curl_url_set(u, CURLUPART_URL, base, 0) != CURLUE_OK ||
+		curl_url_set(u, CURLUPART_URL, reference, 0) != CURLUE_OK ||
+		curl_url_get(u, CURLUPART_URL, &result, 0) != CURLUE_OK)
+		result = NULL;
+	curl_url_cleanup(u);
+	return result ? take(result) : NULL;
+}
+
+bool
+http_url_same_origin(const char *a, const char *b)
+{
+	static const CURLUPart parts[] = {CURLUPART_SCHEME, CURLUPART_HOST, CURLUPART_PORT};
+	CURLU	   *ua = curl_url();
+	CURLU	   *ub = curl_url();
+	bool		same = ua && ub &&
+		curl_url_set(ua, CURLUPART_URL, a, 0) == CURLUE_OK &&
+		curl_url_set(ub, CURLUPART_URL, b, 0) == CURLUE_OK;
+
+	for (int i = 0; i < lengthof(parts) && same; i++)
+	{
+		char	   *x = NULL;
+		char	   *y = NULL;
+
+		same = curl_url_get(ua, parts[i], &x, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+			curl_url_get(ub, parts[i], &y, CURLU_DEFAULT_PORT) == CURLUE_OK &&
+			pg_strcasecmp(x, y) == 0;
+		curl_free(x);
+		curl_free(y);
+	}
+	curl_url_cleanup(ua);
+	curl_url_cleanup(ub);
+	return same;
+}
+
+char *
+http_url_path(const char *url, bool decoded)
+{
+	CURLU	   *u = curl_url();
+	char	   *result = NULL;
+
+	if (u == NULL || curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
+		curl_url_get(u, CURLUPART_PATH, &result, decoded ? CURLU_URLDECODE : 0) != CURLUE_OK)
+		result = NULL;
+	curl_url_cleanup(u);
+	return result ? take(result) : NULL;
+}
+
+char *
+http_url_escape(const char *text)
+{
+	char	   *escaped = curl_easy_escape(NULL, text, strlen(text));
+
+	if (escaped == NULL)
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
+	return take(escaped);
+}
+
+/* The URL with one more parameter in its query. */
+char *
+http_url_add(const char *url, const char *name, const char *value)
+{
+	return psprintf("%s%c%s=%s", url, strchr(url, '?') ? '&' : '?',
+					http_url_escape(name), http_url_escape(value));
+}

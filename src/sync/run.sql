@@ -1,0 +1,331 @@
+-- Runs: one read of a source from its cursor (incremental) or from nothing
+-- (full). The worker does the talking; what it heard enters here, a page and
+-- the position after it in one transaction.
+
+CREATE INDEX runs_certificate_idx ON contactsync.runs (tenant_id, id) WHERE certified AND NOT certificate_applied;
+CREATE INDEX sources_next_poll_at_idx ON contactsync.sources (tenant_id, next_poll_at);
+CREATE TABLE contactsync.source_items (
+	tenant_id text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
+	source    text COLLATE "C" NOT NULL,
+	source_id text COLLATE "C" NOT NULL,
+	run       bigint NOT NULL,
+	PRIMARY KEY (tenant_id, source, source_id)
+) WITH (fillfactor = 70);
+COMMENT ON TABLE contactsync.source_items IS 'The newest full run that each record of a source was seen in: what a certificate needs to tell who is absent.';
+ALTER TABLE contactsync.source_items OWNER TO contactsync_owner;
+ALTER TABLE contactsync.source_items ENABLE ROW LEVEL SECURITY;
+ALTER TABLE contactsync.source_items FORCE ROW LEVEL SECURITY;
+CREATE POLICY tenant ON contactsync.source_items
+	USING (tenant_id = contactsync.current_tenant()) WITH CHECK (tenant_id = contactsync.current_tenant());
+SELECT pg_catalog.pg_extension_config_dump('contactsync.source_items', '');
+
+-- The worker looks for work across tenants: it sees where there is some, no more.
+GRANT SELECT (tenant_id) ON contactsync.tenants TO contactsync_worker;
+GRANT SELECT (tenant_id, id, failed_at) ON contactsync.inbox TO contactsync_worker;
+GRANT SELECT (tenant_id, id, state, certified, certificate_applied) ON contactsync.runs TO contactsync_worker;
+GRANT SELECT (tenant_id, state, next_poll_at) ON contactsync.sources TO contactsync_worker;
+GRANT SELECT (tenant_id, version) ON contactsync.policies TO contactsync_worker;
+GRANT SELECT (tenant_id, policy_version) ON contactsync.contacts TO contactsync_worker;
+CREATE POLICY worker ON contactsync.inbox FOR SELECT TO contactsync_worker USING (true);
+CREATE POLICY worker ON contactsync.runs FOR SELECT TO contactsync_worker USING (true);
+CREATE POLICY worker ON contactsync.sources FOR SELECT TO contactsync_worker USING (true);
+CREATE POLICY worker ON contactsync.policies FOR SELECT TO contactsync_worker USING (true);
+CREATE POLICY worker ON contactsync.contacts FOR SELECT TO contactsync_worker USING (true);
+
+-- A commit that brings work wakes the worker.
+CREATE FUNCTION contactsync._wake() RETURNS trigger
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_wake_trigger';
+CREATE TRIGGER wake AFTER INSERT ON contactsync.inbox FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
+CREATE TRIGGER wake AFTER INSERT ON contactsync.runs FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
+CREATE TRIGGER wake AFTER INSERT OR UPDATE ON contactsync.sources FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
+CREATE TRIGGER wake AFTER INSERT ON contactsync.policies FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
+CREATE FUNCTION contactsync._announce() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_announce_sql';
+SELECT contactsync._announce();
+
+CREATE FUNCTION contactsync._sync(source text, "full" boolean) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	s contactsync.sources;
+	wanted text;
+	result bigint;
+BEGIN
+	PERFORM contactsync._require_active();
+	SELECT x.* INTO s FROM contactsync.sources x
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _sync.source FOR UPDATE;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
+			HINT = 'See contactsync.add_source().';
+	ELSIF s.settings -> 'url' IS NULL THEN
+		RAISE EXCEPTION 'source "%" cannot be read', source USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Its connector takes what is pushed by ingest().';
+	ELSIF s.state IN ('paused', 'stopped') THEN
+		RAISE EXCEPTION 'source "%" is %', source, s.state USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'See contactsync.resume_source().';
+	END IF;
+	wanted := CASE WHEN "full" OR s."cursor" IS NULL THEN 'full' ELSE 'incremental' END;
+	SELECT r.id INTO result FROM contactsync.runs r
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.source = _sync.source AND r.state = 'queued' AND r.kind = wanted;
+	IF result IS NULL THEN
+		INSERT INTO contactsync.runs AS r (source, kind, cause) VALUES (_sync.source, wanted, 'request') RETURNING r.id INTO result;
+	END IF;
+	RETURN result;
+END
+$$;
+CREATE FUNCTION contactsync.sync(source text, "full" boolean DEFAULT false) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.sync(text, boolean) IS
+	'Queue a read of a source and return the run''s id; one that is queued already serves. full: read everything, so that what is absent is known to be deleted. The worker does it: see wait_for_run(). Errors: 42704, 55000 paused, push-only or dormant.';
+
+CREATE FUNCTION contactsync._run_state(run bigint) RETURNS text
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	r record;
+BEGIN
+	SELECT x.state, x.xmin::text AS xid, x.certified AND NOT x.certificate_applied
+		OR EXISTS (SELECT FROM contactsync.inbox i WHERE i.tenant_id = contactsync.current_tenant() AND i.failed_at IS NULL AND i.id <= x.last_inbox_id) AS due
+	INTO r FROM contactsync.runs x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'run % does not exist', run USING ERRCODE = 'undefined_object', HINT = 'See contactsync.runs.';
+	ELSIF r.state = 'queued' AND r.xid = (pg_catalog.pg_current_xact_id_if_assigned()::text::numeric % 4294967296)::text THEN
+		RAISE EXCEPTION 'run % is not committed yet', run USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Commit the transaction that called sync(), then wait.';
+	END IF;
+	RETURN CASE WHEN r.state = 'succeeded' AND r.due THEN 'applying' ELSE r.state END;
+END
+$$;
+CREATE FUNCTION contactsync._wait_for_run(run bigint, timeout interval) RETURNS text
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	until timestamptz := pg_catalog.clock_timestamp() + coalesce(timeout, interval '1 min');
+	state text;
+BEGIN
+	IF pg_catalog.current_setting('transaction_isolation') NOT IN ('read committed', 'read uncommitted') THEN
+		RAISE EXCEPTION 'this transaction cannot see what others commit' USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'Wait under READ COMMITTED.';
+	END IF;
+	LOOP
+		state := contactsync._run_state(run);
+		EXIT WHEN state IN ('succeeded', 'failed', 'cancelled') OR pg_catalog.clock_timestamp() >= until;
+		PERFORM pg_catalog.pg_sleep(0.02);
+	END LOOP;
+	RETURN state;
+END
+$$;
+CREATE FUNCTION contactsync.wait_for_run(run bigint, timeout interval DEFAULT '1 min') RETURNS text
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.wait_for_run(bigint, interval) IS
+	'Wait until a run has ended and what it brought is applied; returns its state: succeeded, failed or cancelled, or at the timeout queued, running or applying. Errors: 42704, 55000 in the transaction that queued the run or under REPEATABLE READ.';
+
+-- ---- for the worker, inside the guard ----
+
+-- Was a run cut short by a crash? It goes on, with the stamp it began with.
+CREATE FUNCTION contactsync._requeue_runs() RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	UPDATE contactsync.runs SET state = 'queued' WHERE tenant_id = contactsync.current_tenant() AND state = 'running'
+$$;
+
+CREATE FUNCTION contactsync._queue_polls() RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	s contactsync.sources;
+BEGIN
+	FOR s IN SELECT x.* FROM contactsync.sources x
+		WHERE x.tenant_id = contactsync.current_tenant() AND x.state IN ('active', 'failing')
+			AND x.next_poll_at <= pg_catalog.clock_timestamp() FOR UPDATE
+	LOOP
+		INSERT INTO contactsync.runs (source, kind) SELECT s.name, CASE WHEN s."cursor" IS NULL THEN 'full' ELSE 'incremental' END
+		WHERE NOT EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = contactsync.current_tenant()
+			AND r.source = s.name AND r.state IN ('queued', 'running'));
+		UPDATE contactsync.sources x SET next_poll_at = pg_catalog.clock_timestamp() + contactsync._poll_interval(x.settings)
+		WHERE x.tenant_id = contactsync.current_tenant() AND x.id = s.id;
+	END LOOP;
+END
+$$;
+
+-- One run at a time of each source.
+CREATE FUNCTION contactsync._start_runs(max integer)
+	RETURNS TABLE (run bigint, source text, kind text, stamp timestamptz, attempt integer, started_from jsonb, progress jsonb,
+		settings jsonb, spec jsonb)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+#variable_conflict use_column
+BEGIN
+	RETURN QUERY
+	WITH due AS MATERIALIZED (
+		SELECT pg_catalog.min(r.id) AS id FROM contactsync.runs r
+		JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source AND s.state IN ('active', 'failing')
+		WHERE r.tenant_id = contactsync.current_tenant() AND r.state = 'queued'
+			AND NOT EXISTS (SELECT FROM contactsync.runs o WHERE o.tenant_id = r.tenant_id AND o.source = r.source AND o.state = 'running')
+		GROUP BY r.source ORDER BY 1 LIMIT max)
+	UPDATE contactsync.runs r SET state = 'running', attempt = r.attempt + 1,
+		started_at = pg_catalog.clock_timestamp(),
+		-- later than any read of the source before it, whatever the clock says
+		stamp = coalesce(r.stamp, GREATEST(pg_catalog.clock_timestamp(),
+			(SELECT pg_catalog.max(o.stamp) + interval '1 microsecond' FROM contactsync.runs o
+			 WHERE o.tenant_id = r.tenant_id AND o.source = r.source))),
+		cursor_before = CASE WHEN r.attempt > 0 OR r.kind = 'full' THEN r.cursor_before ELSE s."cursor" END
+	FROM contactsync.sources s
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.id IN (SELECT d.id FROM due d)
+		AND s.tenant_id = r.tenant_id AND s.name = r.source
+	RETURNING r.id, r.source, r.kind, r.stamp, r.attempt, r.cursor_before, r.progress, s.settings, contactsync._connector(s.connector);
+END
+$$;
+
+-- A page: its events, who was seen, and where the run stands after it.
+CREATE FUNCTION contactsync._store_page(run bigint, ids text[], kinds text[], versions timestamptz[], created timestamptz[],
+	payloads jsonb[], progress jsonb) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	r contactsync.runs;
+	n bigint := coalesce(pg_catalog.array_length(ids, 1), 0);
+	last bigint;
+BEGIN
+	SELECT x.* INTO STRICT r FROM contactsync.runs x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run FOR UPDATE;
+	WITH stored AS (
+		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, payload, sighted, run)
+		SELECT r.source, u.id, u.kind, coalesce(u.version, r.stamp),
+			CASE WHEN u.version IS NULL THEN (r.attempt::bigint << 32) + r.items + u.i ELSE 0 END,
+			u.created, u.payload, r.stamp, r.id
+		FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds), pg_catalog.unnest(versions),
+			pg_catalog.unnest(_store_page.created), pg_catalog.unnest(payloads)) WITH ORDINALITY
+			AS u (id, kind, version, created, payload, i)
+		ORDER BY u.i RETURNING i.id)
+	SELECT pg_catalog.max(s.id) INTO last FROM stored s;
+	IF r.kind = 'full' THEN
+		INSERT INTO contactsync.source_items AS i (source, source_id, run)
+		SELECT DISTINCT r.source, u.id, r.id FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds)) AS u (id, kind)
+		WHERE u.kind <> 'delete'
+		ON CONFLICT ON CONSTRAINT source_items_pkey DO UPDATE SET run = excluded.run;
+	END IF;
+	UPDATE contactsync.runs x SET pages = x.pages + 1, items = x.items + n, progress = _store_page.progress,
+		deletes = x.deletes + (SELECT pg_catalog.count(*) FROM pg_catalog.unnest(kinds) k WHERE k = 'delete'),
+		last_inbox_id = GREATEST(last, x.last_inbox_id)
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run;
+END
+$$;
+
+CREATE FUNCTION contactsync._finish_run(run bigint, cursor_after jsonb) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	r contactsync.runs;
+BEGIN
+	UPDATE contactsync.runs x SET state = 'succeeded', finished_at = pg_catalog.clock_timestamp(),
+		cursor_after = _finish_run.cursor_after, certified = x.kind = 'full', progress = NULL, error = NULL, error_code = NULL
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run RETURNING x.* INTO STRICT r;
+	UPDATE contactsync.sources s SET "cursor" = _finish_run.cursor_after, failures = 0, last_error = NULL,
+		state = CASE s.state WHEN 'failing' THEN 'active' ELSE s.state END
+	WHERE s.tenant_id = contactsync.current_tenant() AND s.name = r.source;
+END
+$$;
+
+-- The cursor stays. A polled source is asked again, later each time; a 401 or 403 waits for a person.
+CREATE FUNCTION contactsync._fail_run(run bigint, code text, reason text, retry_after integer) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	r contactsync.runs;
+BEGIN
+	UPDATE contactsync.runs x SET state = 'failed', finished_at = pg_catalog.clock_timestamp(), progress = NULL,
+		error_code = code, error = reason
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run AND x.state = 'running' RETURNING x.* INTO r;
+	UPDATE contactsync.sources s SET failures = s.failures + 1, last_error = reason,
+		state = CASE WHEN s.state = 'paused' THEN 'paused' WHEN code = '28000' THEN 'stopped' ELSE 'failing' END,
+		next_poll_at = CASE WHEN s.next_poll_at IS NOT NULL AND code <> '28000' THEN pg_catalog.clock_timestamp() + GREATEST(
+			pg_catalog.make_interval(secs => coalesce(retry_after, 0)),
+			-- full jitter over an hour at most
+			pg_catalog.make_interval(secs => 1 + pg_catalog.random() * LEAST(3600, 2 ^ LEAST(s.failures, 12)))) END
+	WHERE s.tenant_id = contactsync.current_tenant() AND s.name = r.source;
+END
+$$;
+
+-- What a certificate proves: who was seen, and who is gone. Called by process()
+-- once all that the run brought is applied; true if there are deletes to apply.
+CREATE FUNCTION contactsync._apply_certificates() RETURNS boolean
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	r contactsync.runs;
+	alive bigint;
+	gone bigint;
+	result boolean := false;
+BEGIN
+	FOR r IN SELECT x.* FROM contactsync.runs x
+		WHERE x.tenant_id = contactsync.current_tenant() AND x.certified AND NOT x.certificate_applied
+			AND NOT EXISTS (SELECT FROM contactsync.inbox i WHERE i.tenant_id = x.tenant_id AND i.failed_at IS NULL AND i.id <= x.last_inbox_id)
+		ORDER BY x.id FOR UPDATE
+	LOOP
+		UPDATE contactsync.records c SET seen_at = r.stamp FROM contactsync.source_items i
+		WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id
+			AND c.tenant_id = i.tenant_id AND c.source = i.source AND c.source_id = i.source_id
+			AND (c.seen_at IS NULL OR c.seen_at < r.stamp);
+		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp)
+		INTO alive, gone FROM contactsync.records c
+		WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive;
+		IF gone > GREATEST(10, alive / 5) OR (gone > 0 AND r.items = 0) THEN
+			UPDATE contactsync.runs x SET held_deletes = gone WHERE x.tenant_id = contactsync.current_tenant() AND x.id = r.id;
+		ELSIF gone > 0 THEN
+			PERFORM contactsync._delete_absent(r);
+			result := true;
+		END IF;
+		UPDATE contactsync.runs x SET certificate_applied = true WHERE x.tenant_id = contactsync.current_tenant() AND x.id = r.id;
+	END LOOP;
+	RETURN result;
+END
+$$;
+
+-- Stamped with the start of the run, so that any later sighting wins.
+CREATE FUNCTION contactsync._delete_absent(r contactsync.runs) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	INSERT INTO contactsync.inbox (source, source_id, kind, version, inferred, run)
+	SELECT c.source, c.source_id, 'delete', r.stamp, true, r.id FROM contactsync.records c
+	WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive
+		AND (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp
+$$;
+
+CREATE FUNCTION contactsync._settle_run(run bigint, approve boolean) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	r contactsync.runs;
+BEGIN
+	PERFORM contactsync._require_active();
+	PERFORM contactsync._lock_tenant();
+	UPDATE contactsync.runs x SET held_deletes = 0
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run AND x.held_deletes > 0 RETURNING x.* INTO r;
+	IF NOT FOUND THEN
+		RAISE EXCEPTION 'run % holds no deletes', run USING ERRCODE = 'object_not_in_prerequisite_state',
+			HINT = 'See held_deletes in contactsync.runs.';
+	END IF;
+	IF approve THEN
+		PERFORM contactsync._delete_absent(r);
+	END IF;
+END
+$$;
+CREATE FUNCTION contactsync._approve_run(run bigint) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$SELECT contactsync._settle_run(run, true)$$;
+CREATE FUNCTION contactsync._reject_run(run bigint) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$SELECT contactsync._settle_run(run, false)$$;
+CREATE FUNCTION contactsync.approve_run(run bigint) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.approve_run(bigint) IS 'Believe the deletes by absence that a run holds back: what it did not show, and nothing showed since, is deleted. Errors: 55000.';
+CREATE FUNCTION contactsync.reject_run(run bigint) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.reject_run(bigint) IS 'Drop the deletes by absence that a run holds back. Errors: 55000.';
+
+GRANT SELECT (tenant_id, id, source, failed_at) ON contactsync.inbox TO contactsync_app, contactsync_analyst;
+CREATE VIEW contactsync.status WITH (security_invoker = true) AS
+SELECT s.name AS source, s.connector, s.class, s.state,
+	(SELECT pg_catalog.count(*) FROM contactsync.records r
+	 WHERE r.tenant_id = s.tenant_id AND r.source = s.name AND r.alive) AS records,
+	(SELECT pg_catalog.count(*) FROM contactsync.inbox i
+	 WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NULL) AS waiting,
+	(SELECT pg_catalog.count(*) FROM contactsync.inbox i
+	 WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NOT NULL) AS rejected,
+	(SELECT pg_catalog.sum(x.held_deletes)::bigint FROM contactsync.runs x
+	 WHERE x.tenant_id = s.tenant_id AND x.source = s.name AND x.held_deletes > 0) AS held_deletes,
+	l.id AS last_run, l.state AS last_run_state, l.finished_at AS last_run_at, s.failures, s.last_error, s.next_poll_at
+FROM contactsync.sources s
+LEFT JOIN LATERAL (SELECT x.* FROM contactsync.runs x WHERE x.tenant_id = s.tenant_id AND x.source = s.name
+	ORDER BY x.id DESC LIMIT 1) l ON true
+WHERE s.tenant_id = contactsync.current_tenant();
+COMMENT ON VIEW contactsync.status IS 'Each source of the active tenant: its records, what waits or was rejected, its last run and when the next is due.';
+GRANT SELECT ON contactsync.status TO contactsync_app, contactsync_analyst, contactsync_admin;
+GRANT EXECUTE ON FUNCTION contactsync.sync(text, boolean), contactsync.wait_for_run(bigint, interval) TO contactsync_app, contactsync_admin;
+GRANT EXECUTE ON FUNCTION contactsync.approve_run(bigint), contactsync.reject_run(bigint) TO contactsync_admin;

@@ -1,0 +1,59 @@
+/*
+ * worker.h
+ *		Background work: a launcher, and a worker in each database that has the
+ *		extension.
+ *
+ *	worker_shmem.c		what they share: a slot for each database; wake-ups
+ *	worker_launcher.c	finds databases, starts and restarts their workers
+ *	worker_main.c		one database: applies what is due, drives the runs
+ *	worker_hook.c		makes way for DROP DATABASE and its kin
+ *
+ * Where the library is not preloaded nothing of this is there: worker_wake()
+ * does nothing, and database work is driven by process().
+ */
+#ifndef CONTACTSYNC_WORKER_H
+#define CONTACTSYNC_WORKER_H
+
+#include "storage/lwlock.h"
+#include "storage/proc.h"
+
+#define WORKER_MAX_DATABASES	128
+
+typedef enum WorkerState
+{
+	WS_FREE,					/* no database in this slot */
+	WS_WANTED,					/* to be started: it may have the extension */
+	WS_STARTED,					/* the launcher has started a worker */
+	WS_ABSENT,					/* a worker looked, and there is no extension */
+	WS_FAILED					/* the worker died: it is started again later */
+} WorkerState;
+
+typedef struct WorkerSlot
+{
+	Oid			database;
+	WorkerState state;
+	pid_t		pid;			/* 0 = none */
+	PGPROC	   *proc;			/* for its latch */
+	int			held;			/* sessions that keep it away: see worker_hook.c */
+} WorkerSlot;
+
+typedef struct WorkerShared
+{
+	LWLock	   *lock;
+	PGPROC	   *launcher;
+	WorkerSlot	slots[WORKER_MAX_DATABASES];
+} WorkerShared;
+
+extern WorkerShared *worker_shared; /* NULL where not preloaded */
+
+extern void worker_init(void);	/* from _PG_init */
+extern void worker_hook_init(void);
+extern void worker_wake(void);	/* at commit of this transaction */
+/* The slot of a database, made if create; NULL if there is none.  Under the lock. */
+extern WorkerSlot *worker_slot(Oid database, bool create);
+extern void worker_wake_launcher(void);
+
+extern PGDLLEXPORT void worker_launcher_main(Datum arg);
+extern PGDLLEXPORT void worker_main(Datum arg);
+
+#endif							/* CONTACTSYNC_WORKER_H */

@@ -1,0 +1,163 @@
+/*
+ * worker_hook.c
+ *		Make way for commands that need a database to themselves.
+ *
+ * DROP DATABASE, ALTER DATABASE ... RENAME or SET TABLESPACE, and CREATE
+ * DATABASE ... TEMPLATE fail while anybody is connected.  Before such a command
+ * the database's worker is told to go, and the launcher does not start it again
+ * until the command is over.
+ */
+#include "postgres.h"
+
+#include <signal.h>
+
+#include "commands/dbcommands.h"
+#include "commands/defrem.h"
+#include "miscadmin.h"
+#include "nodes/parsenodes.h"
+#include "storage/latch.h"
+#include "tcop/utility.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "worker/worker.h"
+
+#define HOLD_TIMEOUT_MS		5000
+
+static ProcessUtility_hook_type next_utility = NULL;
+
+/* The database that a command must have to itself; InvalidOid if none. */
+static Oid
+wanted_database(Node *parsetree)
+{
+	const char *name = NULL;
+
+	switch (nodeTag(parsetree))
+	{
+		case T_DropdbStmt:
+			name = ((DropdbStmt *) parsetree)->dbname;
+			break;
+		case T_RenameStmt:
+			if (((RenameStmt *) parsetree)->renameType == OBJECT_DATABASE)
+				name = ((RenameStmt *) parsetree)->subname;
+			break;
+		case T_AlterDatabaseStmt:
+			{
+				AlterDatabaseStmt *stmt = (AlterDatabaseStmt *) parsetree;
+				ListCell   *cell;
+
+				foreach(cell, stmt->options)
+					if (strcmp(((DefElem *) lfirst(cell))->defname, "tablespace") == 0)
+						name = stmt->dbname;
+				break;
+			}
+		case T_CreatedbStmt:
+			{
+				ListCell   *cell;
+
+				name = "template1";
+				foreach(cell, ((CreatedbStmt *) parsetree)->options)
+				{
+					DefElem    *option = lfirst(cell);
+
+					if (strcmp(option->defname, "template") == 0 && option->arg)
+						name = defGetString(option);
+				}
+				break;
+			}
+		default:
+			break;
+	}
+	return name ? get_database_oid(name, true) : InvalidOid;
+}
+
+/* Keep the database's worker away, and wait until it has gone. */
+static bool
+hold(Oid database)
+{
+	bool		held = false;
+	pid_t		pid = 0;
+
+	for (int waited = 0; waited < HOLD_TIMEOUT_MS; waited += 10)
+	{
+		WorkerSlot *slot;
+		bool		starting;
+
+		LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+		slot = worker_slot(database, true);
+		if (slot && !held)
+			slot->held++;
+		held |= slot != NULL;
+		pid = slot ? slot->pid : 0;
+		starting = slot && slot->state == WS_STARTED && pid == 0;
+		LWLockRelease(worker_shared->lock);
+
+		if (pid == 0 && !starting)
+			return held;
+		if (pid != 0 && waited % 1000 == 0)
+			(void) kill(pid, SIGTERM);
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		/* not CHECK_FOR_INTERRUPTS: the hold would stay; five seconds end it */
+	}
+	return held;
+}
+
+static void
+release(Oid database)
+{
+	WorkerSlot *slot;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot = worker_slot(database, false);
+	if (slot)
+	{
+		slot->held--;
+		if (slot->pid == 0 && slot->state != WS_ABSENT)
+			slot->state = WS_WANTED;
+		worker_wake_launcher();
+	}
+	LWLockRelease(worker_shared->lock);
+}
+
+static void
+run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
+			ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	if (next_utility)
+		next_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	else
+		standard_ProcessUtility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+}
+
+static void
+process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
+				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
+{
+	Oid			database = worker_shared ? wanted_database(pstmt->utilityStmt) : InvalidOid;
+	volatile bool held;
+
+	if (!OidIsValid(database))
+	{
+		run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		return;
+	}
+	held = hold(database);
+	PG_TRY();
+	{
+		run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+	}
+	PG_FINALLY();
+	{
+		if (held)
+			release(database);
+	}
+	PG_END_TRY();
+}
+
+void
+worker_hook_init(void)
+{
+	next_utility = ProcessUtility_hook;
+	ProcessUtility_hook = process_utility;
+}

@@ -1,0 +1,432 @@
+/*
+ * worker_main.c
+ *		The worker of one database: applies what is due, and drives the runs.
+ *
+ * It connects as bootstrap superuser, because a background worker cannot log in
+ * as a role without LOGIN, and in each transaction goes over to
+ * contactsync_worker, under restrictions that no user code can leave.  What it
+ * does for a tenant it does inside the guard.
+ *
+ * Nothing waits inside a transaction.  A fault costs the item it came with: the
+ * transaction is aborted, the run is recorded as failed, the loop goes on.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "catalog/pg_authid.h"
+#include "catalog/pg_type.h"
+#include "commands/extension.h"
+#include "executor/spi.h"
+#include "miscadmin.h"
+#include "pgstat.h"
+#include "postmaster/bgworker.h"
+#include "postmaster/interrupt.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/procsignal.h"
+#include "tcop/tcopprot.h"
+#include "utils/builtins.h"
+#include "utils/guc.h"
+#include "utils/memutils.h"
+#include "utils/snapmgr.h"
+#include "utils/timestamp.h"
+#include "utils/wait_event.h"
+
+#include "compat.h"
+#include "guc.h"
+#include "http/http.h"
+#include "store/guard.h"
+#include "store/store.h"
+#include "sync/sync.h"
+#include "worker/worker.h"
+
+#define IDLE_MS			60000L	/* look again, though nobody woke us */
+#define ERROR_PAUSE_MS	1000L
+#define EVENTS_AT_A_TIME 5000
+
+/* Work of one tenant, as it looked when it was searched for. */
+typedef struct Work
+{
+	char	   *tenant;
+	bool		events;
+	bool		runs;
+} Work;
+
+static Oid	my_database;
+
+static void
+worker_exit(int code, Datum arg)
+{
+	WorkerSlot *slot;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot = worker_slot(my_database, false);
+	if (slot && slot->pid == MyProcPid)
+	{
+		slot->pid = 0;
+		slot->proc = NULL;
+	}
+	worker_wake_launcher();
+	LWLockRelease(worker_shared->lock);
+}
+
+/* Take the database's slot; false if another worker has it, or it is held. */
+static bool
+take_slot(void)
+{
+	WorkerSlot *slot;
+	bool		ours;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot = worker_slot(my_database, true);
+	ours = slot && slot->pid == 0 && slot->held == 0;
+	if (ours)
+	{
+		slot->pid = MyProcPid;
+		slot->proc = MyProc;
+		slot->state = WS_STARTED;
+	}
+	LWLockRelease(worker_shared->lock);
+	return ours;
+}
+
+static void
+set_absent(void)
+{
+	WorkerSlot *slot;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot = worker_slot(my_database, false);
+	if (slot && slot->pid == MyProcPid)
+		slot->state = WS_ABSENT;
+	LWLockRelease(worker_shared->lock);
+}
+
+static void
+begin(void)
+{
+	SetCurrentStatementStartTimestamp();
+	StartTransactionCommand();
+	PushActiveSnapshot(GetTransactionSnapshot());
+}
+
+/* Go over to contactsync_worker, for the rest of the transaction. */
+static void
+step_down(void)
+{
+	SetUserIdAndSecContext(guard_worker(), SECURITY_LOCAL_USERID_CHANGE | SECURITY_RESTRICTED_OPERATION);
+}
+
+static void
+commit(void)
+{
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
+	PopActiveSnapshot();
+	CommitTransactionCommand();
+	pgstat_report_stat(false);
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* After an error: nothing of the transaction is left. */
+static void
+recover(void)
+{
+	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
+	AbortCurrentTransaction();
+	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Is there the extension, and is this database not somebody's copy? */
+static bool
+is_installed(bool *active)
+{
+	bool		installed;
+	bool		isnull;
+
+	*active = false;
+	begin();
+	installed = OidIsValid(get_extension_oid("contactsync", true));
+	if (installed)
+	{
+		Guard		guard;
+
+		step_down();
+		guard_enter(&guard, "default");
+		SPI_connect();
+		if (SPI_execute("SELECT contactsync._is_activated()", true, 1) == SPI_OK_SELECT && SPI_processed == 1)
+			*active = DatumGetBool(SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull));
+		SPI_finish();
+		guard_leave(&guard);
+	}
+	commit();
+	return installed;
+}
+
+/* Which tenants have something due, and when the next poll is; allocated in context. */
+static List *
+find_work(MemoryContext context, TimestampTz *next_poll)
+{
+	List	   *result = NIL;
+	bool		isnull;
+	Datum		next;
+
+	begin();
+	step_down();
+	SPI_connect();
+	if (SPI_execute("SELECT * FROM (SELECT t.tenant_id, "
+					"EXISTS (SELECT FROM contactsync.inbox i WHERE i.tenant_id = t.tenant_id AND i.failed_at IS NULL) "
+					"OR EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = t.tenant_id AND r.certified AND NOT r.certificate_applied) "
+					"OR EXISTS (SELECT FROM contactsync.contacts c WHERE c.tenant_id = t.tenant_id AND c.policy_version < "
+					"(SELECT pg_catalog.max(p.version) FROM contactsync.policies p WHERE p.tenant_id = t.tenant_id)) AS events, "
+					"EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = t.tenant_id AND r.state = 'queued') "
+					"OR EXISTS (SELECT FROM contactsync.sources s WHERE s.tenant_id = t.tenant_id "
+					"AND s.state IN ('active', 'failing') AND s.next_poll_at <= pg_catalog.clock_timestamp()) AS runs "
+					"FROM contactsync.tenants t) x WHERE events OR runs ORDER BY tenant_id", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for work");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+		Work	   *work = palloc(sizeof(Work));
+		HeapTuple	row = SPI_tuptable->vals[i];
+		TupleDesc	desc = SPI_tuptable->tupdesc;
+
+		work->tenant = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
+		work->events = DatumGetBool(SPI_getbinval(row, desc, 2, &isnull));
+		work->runs = DatumGetBool(SPI_getbinval(row, desc, 3, &isnull));
+		result = lappend(result, work);
+		MemoryContextSwitchTo(old);
+	}
+	if (SPI_execute("SELECT pg_catalog.min(s.next_poll_at) FROM contactsync.sources s "
+					"WHERE s.state IN ('active', 'failing')", true, 1) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for polls");
+	next = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
+	*next_poll = isnull ? DT_NOEND : DatumGetTimestampTz(next);
+	SPI_finish();
+	commit();
+	return result;
+}
+
+/* Apply a tenant's events; false if more are due. */
+static void
+apply_events(const char *tenant, bool *more)
+{
+	begin();
+	step_down();
+	pgstat_report_activity(STATE_RUNNING, "contactsync: applying events");
+	*more |= store_process(tenant, EVENTS_AT_A_TIME);
+	commit();
+}
+
+/* In all tenants, queue the runs that a crash cut short. */
+static void
+requeue_runs(void)
+{
+	List	   *tenants = NIL;
+	ListCell   *cell;
+	bool		isnull;
+
+	begin();
+	step_down();
+	SPI_connect();
+	if (SPI_execute("SELECT DISTINCT r.tenant_id FROM contactsync.runs r WHERE r.state = 'running'", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for runs");
+	for (uint64 i = 0; i < SPI_processed; i++)
+		tenants = lappend(tenants, TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+	foreach(cell, tenants)
+	{
+		Guard		guard;
+
+		guard_enter(&guard, lfirst(cell));
+		if (SPI_execute("SELECT contactsync._requeue_runs()", false, 0) != SPI_OK_SELECT)
+			elog(ERROR, "could not queue interrupted runs");
+		guard_leave(&guard);
+	}
+	SPI_finish();
+	commit();
+}
+
+/* One tenant's work, with a recovery of its own; *fault tells of an error. */
+static void
+do_item(MemoryContext context, HttpEngine *engine, Work *w, bool *more, bool *fault)
+{
+	PG_TRY();
+	{
+		if (w->events)
+			apply_events(w->tenant, more);
+		if (w->runs)
+		{
+			begin();
+			step_down();
+			sync_start_runs(w->tenant);
+			commit();
+			sync_proceed(engine);
+		}
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		HOLD_INTERRUPTS();
+		EmitErrorReport();
+		recover();
+		FlushErrorState();
+		sync_forget();
+		RESUME_INTERRUPTS();
+		*fault = true;
+	}
+	PG_END_TRY();
+}
+
+/* Do all that is due now; true if there is more to do at once. */
+static bool
+do_work(MemoryContext context, HttpEngine *engine, TimestampTz *next_poll)
+{
+	List	   *work = find_work(context, next_poll);
+	ListCell   *cell;
+	bool		more = false;
+
+	foreach(cell, work)
+	{
+		bool		fault = false;
+
+		CHECK_FOR_INTERRUPTS();
+		do_item(context, engine, lfirst(cell), &more, &fault);
+		/* whatever it is, do not meet it in a loop */
+		if (fault)
+			*next_poll = Min(*next_poll, GetCurrentTimestamp() + ERROR_PAUSE_MS * 1000);
+	}
+	return more;
+}
+
+/* Give an answer to its run; what goes wrong comes back as *fault. */
+static void
+take_answer(MemoryContext context, HttpExchange *x, ErrorData **fault)
+{
+	PG_TRY();
+	{
+		begin();
+		step_down();
+		sync_answer(x->owner, x);
+		commit();
+	}
+	PG_CATCH();
+	{
+		MemoryContextSwitchTo(context);
+		*fault = CopyErrorData();
+		recover();
+		FlushErrorState();
+	}
+	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+}
+
+/* Hand the answers that have come to their runs; true if there were any. */
+static bool
+take_answers(MemoryContext context, HttpEngine *engine)
+{
+	HttpExchange *x;
+	bool		any = false;
+
+	http_poll(engine);
+	while ((x = http_next(engine)) != NULL)
+	{
+		ErrorData  *fault = NULL;
+
+		any = true;
+		take_answer(context, x, &fault);
+		if (fault)
+		{
+			begin();
+			step_down();
+			sync_fail(x->owner, unpack_sql_state(fault->sqlerrcode), fault->message, x->retry_after);
+			commit();
+		}
+		http_free(x);
+		sync_proceed(engine);
+	}
+	return any;
+}
+
+static void
+wait_for_something(HttpEngine *engine, TimestampTz next_poll)
+{
+	long		wait = http_deadline(engine);
+	TimestampTz now = GetCurrentTimestamp();
+
+	if (wait < 0 || wait > IDLE_MS)
+		wait = IDLE_MS;
+	if (next_poll <= now)
+		wait = 0;
+	else if (next_poll - now < wait * INT64CONST(1000))
+		wait = (next_poll - now) / 1000 + 1;
+	(void) WaitLatchOrSocket(MyLatch, WL_LATCH_SET | WL_SOCKET_READABLE | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH,
+							 http_fd(engine), wait, PG_WAIT_EXTENSION);
+}
+
+void
+worker_main(Datum arg)
+{
+	MemoryContext context;
+	HttpEngine *engine;
+	TimestampTz next_poll = DT_NOEND;
+	bool		look = true;
+	bool		active = false;
+	bool		begun = false;
+
+	my_database = DatumGetObjectId(arg);
+	pqsignal(SIGHUP, SignalHandlerForConfigReload);
+	pqsignal(SIGTERM, die);
+	BackgroundWorkerUnblockSignals();
+	before_shmem_exit(worker_exit, (Datum) 0);
+	if (!take_slot())
+		proc_exit(0);
+	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
+	pgstat_report_appname("contactsync worker");
+	context = AllocSetContextCreate(TopMemoryContext, "contactsync worker", ALLOCSET_DEFAULT_SIZES);
+	MemoryContextSwitchTo(context);
+
+	if (!is_installed(&active))
+	{
+		set_absent();
+		proc_exit(0);
+	}
+	engine = http_create();
+
+	for (;;)
+	{
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+		if (ConfigReloadPending)
+		{
+			ConfigReloadPending = false;
+			ProcessConfigFile(PGC_SIGHUP);
+		}
+		if (!guc_enabled)
+			proc_exit(0);
+		if (look)
+		{
+			if (!is_installed(&active))
+			{
+				set_absent();
+				proc_exit(0);
+			}
+			next_poll = DT_NOEND;
+			look = false;
+			if (active)
+			{
+				if (!begun)
+					requeue_runs();
+				begun = true;
+				look = do_work(context, engine, &next_poll);
+			}
+			MemoryContextReset(context);
+			if (look)
+				continue;
+		}
+		/* what a page brought is applied at once */
+		look = take_answers(context, engine);
+		if (look)
+			continue;
+		wait_for_something(engine, next_poll);
+		look = MyLatch->is_set || next_poll <= GetCurrentTimestamp() || http_deadline(engine) < 0;
+	}
+}

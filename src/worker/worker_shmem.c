@@ -1,0 +1,173 @@
+/*
+ * worker_shmem.c
+ *		What launcher, workers and sessions share, and how a commit wakes a worker.
+ *
+ * A session that brings work sets a flag; its commit sets the worker's latch:
+ * one wake-up for each transaction, no NOTIFY, no polling.  The callback is
+ * registered once for each process.
+ */
+#include "postgres.h"
+
+#include "access/xact.h"
+#include "commands/trigger.h"
+#include "fmgr.h"
+#include "miscadmin.h"
+#include "postmaster/bgworker.h"
+#include "storage/ipc.h"
+#include "storage/latch.h"
+#include "storage/shmem.h"
+
+#include "compat.h"
+#include "worker/worker.h"
+
+PG_FUNCTION_INFO_V1(worker_wake_trigger);
+PG_FUNCTION_INFO_V1(worker_announce_sql);
+
+WorkerShared *worker_shared = NULL;
+
+static bool wake_at_commit = false;
+static shmem_startup_hook_type next_shmem_startup = NULL;
+#if PG_VERSION_NUM >= 150000
+static shmem_request_hook_type next_shmem_request = NULL;
+#endif
+
+static void
+shmem_request(void)
+{
+	if (next_shmem_request)
+		next_shmem_request();
+	RequestAddinShmemSpace(MAXALIGN(sizeof(WorkerShared)));
+	RequestNamedLWLockTranche("contactsync", 1);
+}
+
+static void
+shmem_startup(void)
+{
+	bool		found;
+
+	if (next_shmem_startup)
+		next_shmem_startup();
+	LWLockAcquire(AddinShmemInitLock, LW_EXCLUSIVE);
+	worker_shared = ShmemInitStruct("contactsync", sizeof(WorkerShared), &found);
+	if (!found)
+	{
+		memset(worker_shared, 0, sizeof(WorkerShared));
+		worker_shared->lock = &GetNamedLWLockTranche("contactsync")->lock;
+	}
+	LWLockRelease(AddinShmemInitLock);
+}
+
+WorkerSlot *
+worker_slot(Oid database, bool create)
+{
+	WorkerSlot *empty = NULL;
+
+	Assert(LWLockHeldByMe(worker_shared->lock));
+	for (int i = 0; i < WORKER_MAX_DATABASES; i++)
+	{
+		WorkerSlot *slot = &worker_shared->slots[i];
+
+		if (slot->database == database)
+			return slot;
+		if (empty == NULL && slot->database == InvalidOid)
+			empty = slot;
+	}
+	if (!create || empty == NULL)
+		return NULL;
+	memset(empty, 0, sizeof(*empty));
+	empty->database = database;
+	return empty;
+}
+
+/* The caller holds the lock. */
+void
+worker_wake_launcher(void)
+{
+	if (worker_shared->launcher)
+		SetLatch(&worker_shared->launcher->procLatch);
+}
+
+static void
+wake_now(void)
+{
+	WorkerSlot *slot;
+
+	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
+	slot = worker_slot(MyDatabaseId, true);
+	if (slot && slot->proc)
+		SetLatch(&slot->proc->procLatch);
+	else if (slot && (slot->state == WS_FREE || slot->state == WS_ABSENT))
+	{
+		slot->state = WS_WANTED;
+		worker_wake_launcher();
+	}
+	LWLockRelease(worker_shared->lock);
+}
+
+static void
+xact_callback(XactEvent event, void *arg)
+{
+	if (event == XACT_EVENT_COMMIT && wake_at_commit)
+		wake_now();
+	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
+		wake_at_commit = false;
+}
+
+void
+worker_wake(void)
+{
+	/* on a worker's own account it goes on anyway */
+	if (worker_shared && !IsBackgroundWorker)
+		wake_at_commit = true;
+}
+
+void
+worker_init(void)
+{
+	BackgroundWorker launcher = {0};
+
+	RegisterXactCallback(xact_callback, NULL);
+	if (!process_shared_preload_libraries_in_progress)
+		return;
+
+	next_shmem_request = shmem_request_hook;
+	shmem_request_hook = shmem_request;
+	next_shmem_startup = shmem_startup_hook;
+	shmem_startup_hook = shmem_startup;
+	worker_hook_init();
+
+	/* after recovery: on a standby it starts with the promotion */
+	launcher.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	launcher.bgw_start_time = BgWorkerStart_RecoveryFinished;
+	launcher.bgw_restart_time = 5;
+	strlcpy(launcher.bgw_library_name, "contactsync", sizeof(launcher.bgw_library_name));
+	strlcpy(launcher.bgw_function_name, "worker_launcher_main", sizeof(launcher.bgw_function_name));
+	strlcpy(launcher.bgw_name, "contactsync launcher", sizeof(launcher.bgw_name));
+	strlcpy(launcher.bgw_type, "contactsync launcher", sizeof(launcher.bgw_type));
+	RegisterBackgroundWorker(&launcher);
+}
+
+/*
+ * _wake() -> trigger
+ */
+Datum
+worker_wake_trigger(PG_FUNCTION_ARGS)
+{
+	if (!CALLED_AS_TRIGGER(fcinfo))
+		ereport(ERROR,
+				(errcode(ERRCODE_E_R_I_E_TRIGGER_PROTOCOL_VIOLATED),
+				 errmsg("_wake() must be called as a trigger")));
+	worker_wake();
+	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * _announce()
+ *		The install script's: once it has committed there is a database to serve.
+ */
+Datum
+worker_announce_sql(PG_FUNCTION_ARGS)
+{
+	worker_wake();
+	PG_RETURN_VOID();
+}
