@@ -47,8 +47,6 @@ typedef struct MergeObservation
 	int64		modified;		/* when the source last changed the record, where
 								 * version is only when it was read;
 								 * MERGE_TIME_MIN = not given */
-	int64		sighted;		/* start of the run that brought it, which knew
-								 * the record as it says; MERGE_TIME_MIN = none */
 	ContactClaims claims;
 } MergeObservation;
 
@@ -60,6 +58,13 @@ typedef struct MergePosition
 	int64		seq;
 	uint8		digest[MERGE_DIGEST_LEN];
 } MergePosition;
+
+/* Starts of the newest runs in which the source itself showed a record; MERGE_TIME_MIN = none. */
+typedef struct MergeSightings
+{
+	int64		seen_at;		/* as a record that it has */
+	int64		gone_at;		/* as one that was deleted, whatever stamp that bears */
+} MergeSightings;
 
 /*
  * A record's state: the accumulator of its fold, stored as it stands, so that
@@ -81,7 +86,7 @@ typedef struct MergeRecord
 	int64		modified;		/* its last modification at the source, where that
 								 * gives one; MERGE_TIME_MIN = it does not */
 	MergePosition last;			/* newest observation of any kind */
-	int64		seen_at;		/* start of the newest run that showed it */
+	MergeSightings sightings;
 	int32		same_version_conflicts;
 	ContactValue state;
 } MergeRecord;
@@ -89,11 +94,10 @@ typedef struct MergeRecord
 extern int	merge_observation_cmp(const MergeObservation *a, const MergeObservation *b);
 extern void merge_record_init(MergeRecord *r);
 /*
- * Fold all observations of a record from nothing.  seen_at is the newest start
- * of a run that showed the record.  "source" goes into the stamps.
+ * Fold all observations of a record from nothing.  "source" goes into the stamps.
  * obs is sorted in place; duplicates (equal digests) count once.
  */
-extern void merge_fold(MergeObservation *obs, int nobs, int64 seen_at,
+extern void merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings,
 					   StrView source, MergeRecord *result);
 /*
  * Add one observation to a folded record in place of a refold; false, with r
@@ -281,7 +285,7 @@ extern void merge_resolve(const MergePolicy *policy,
 
 /* The runs of a record's manual_review cells, from all of its observations. */
 extern void merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
-						  int64 seen_at, StrView source, MergeRun **runs, int *nruns);
+						  MergeSightings sightings, StrView source, MergeRun **runs, int *nruns);
 
 /* ---- identity ---- */
 

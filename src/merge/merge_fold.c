@@ -45,7 +45,8 @@ void
 merge_record_init(MergeRecord *r)
 {
 	memset(r, 0, sizeof(*r));
-	r->created = r->deleted_at = r->version = r->modified = r->seen_at = MERGE_TIME_MIN;
+	r->created = r->deleted_at = r->version = r->modified = MERGE_TIME_MIN;
+	r->sightings.seen_at = r->sightings.gone_at = MERGE_TIME_MIN;
 	r->last.effective = MERGE_TIME_MIN;
 }
 
@@ -276,32 +277,29 @@ find_start(const MergeObservation *obs, int nobs, int64 deleted_at, bool sighted
 }
 
 void
-merge_fold(MergeObservation *obs, int nobs, int64 seen_at, StrView source, MergeRecord *r)
+merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView source, MergeRecord *r)
 {
 	int64		start;
-	int64		known_gone = MERGE_TIME_MIN;	/* the source itself said so then */
+	bool		sighted;
 	bool		any = false;
 
 	merge_record_init(r);
-	r->seen_at = seen_at;
+	r->sightings = sightings;
 	if (nobs == 0)
 		return;
 	qsort(obs, nobs, sizeof(MergeObservation), observation_qsort_cmp);
 	set_last(r, &obs[nobs - 1]);
-	nobs = drop_refuted(obs, nobs, seen_at);
+	nobs = drop_refuted(obs, nobs, sightings.seen_at);
 
 	for (int i = 0; i < nobs; i++)
-	{
-		if (obs[i].kind != MK_DELETE)
-			continue;
-		r->deleted_at = obs[i].effective;
-		known_gone = Max(known_gone, Max(obs[i].effective, obs[i].sighted));
-	}
-	r->alive = r->deleted_at == MERGE_TIME_MIN || seen_at > known_gone;
+		if (obs[i].kind == MK_DELETE)
+			r->deleted_at = obs[i].effective;
+	sighted = sightings.seen_at > Max(r->deleted_at, sightings.gone_at);
+	r->alive = r->deleted_at == MERGE_TIME_MIN || sighted;
 	for (int i = 0; i < nobs && !r->alive; i++)
 		r->alive = revives(&obs[i], r->deleted_at);
 
-	start = find_start(obs, nobs, r->deleted_at, seen_at > known_gone);
+	start = find_start(obs, nobs, r->deleted_at, sighted);
 	for (int i = 0; i < nobs; i++)
 	{
 		bool		duplicate = i > 0 && merge_observation_cmp(&obs[i - 1], &obs[i]) == 0;

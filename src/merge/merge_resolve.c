@@ -854,9 +854,10 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 
 void
 merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
-			  int64 seen_at, StrView source, MergeRun **runs, int *nruns)
+			  MergeSightings sightings, StrView source, MergeRun **runs, int *nruns)
 {
 	MergeObservation *prefix = palloc(sizeof(MergeObservation) * Max(nobs, 1));
+	const MergeSightings unseen = {MERGE_TIME_MIN, MERGE_TIME_MIN};
 	MergeRecord r;
 	int			max = 16;
 
@@ -879,7 +880,7 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 		if (n == nobs || !merge_fold_step(&r, &obs[n - 1], source))
 		{
 			memcpy(prefix, obs, sizeof(MergeObservation) * n);
-			merge_fold(prefix, n, n == nobs ? seen_at : MERGE_TIME_MIN, source, &r);
+			merge_fold(prefix, n, n == nobs ? sightings : unseen, source, &r);
 		}
 		in.source = source;
 		in.record = r;

@@ -43,11 +43,11 @@ typedef struct StoreRecord
 /* The columns that store_read_record reads, of records r and sources s. */
 #define STORE_RECORD_COLUMNS \
 	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
-	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.last_effective, r.last_raw, r.last_seq, " \
+	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
 	"r.last_digest, r.same_version_conflicts, r.names, r.state"
 #define STORE_SOURCE_JOIN \
 	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
-#define STORE_RECORD_NCOLS	19
+#define STORE_RECORD_NCOLS	20
 
 /* A parameter that is an array, filled value by value. */
 typedef struct StoreArray

@@ -40,6 +40,7 @@ typedef struct Event
 	int			record;			/* index of its record */
 	bool		stored;			/* was not known before */
 	MergeObservation o;
+	int64		sighted;		/* start of the run that showed it; MERGE_TIME_MIN = none */
 	Contact    *claims;
 	StrView		covers;
 } Event;
@@ -144,7 +145,7 @@ read_event(uint64 row, Event *e, const Mapping *mapping, ContactError *error)
 	e->o.raw = store_time(row, 5);
 	e->o.seq = store_int8(row, 6);
 	e->o.created = store_time(row, 7);
-	e->o.sighted = store_time(row, 10);
+	e->sighted = store_time(row, 10);
 	e->o.inferred = DatumGetBool(store_value(row, 11, &isnull));
 	received = store_time(row, 12);
 	e->o.modified = store_time(row, 13);
@@ -320,10 +321,10 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		store_array_add_text(&covers, e->covers);
 	}
 	n = store_run("WITH stored AS (INSERT INTO contactsync.observations "
-				  "(record_id, kind, version, effective, seq, digest, created, source_modified, sighted, "
+				  "(record_id, kind, version, effective, seq, digest, created, source_modified, "
 				  "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance) "
 				  "SELECT u.record_id, i.kind, i.version, u.effective, i.seq, u.digest, i.created, "
-				  "i.source_modified, i.sighted, i.inferred, u.claims, u.covers::pg_catalog.text[], i.payload, i.run, "
+				  "i.source_modified, i.inferred, u.claims, u.covers::pg_catalog.text[], i.payload, i.run, "
 				  "i.id, i.received_at, pg_catalog.current_setting('contactsync.clock_tolerance')::pg_catalog.interval "
 				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
 				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) "
@@ -378,22 +379,25 @@ refold(StoreRecord *records, int nrecords)
 			store_read_observation(row, &obs[k++], &id);
 		for (r = 0; records[r].id != id; r++)
 			;
-		merge_fold(obs, k, records[r].m.seen_at, records[r].source, &records[r].m);
+		merge_fold(obs, k, records[r].m.sightings, records[r].source, &records[r].m);
 	}
 }
 
 /*
- * A run that shows a record proves that it lives, though it may bring nothing
- * new of it: then only a dead one has to be folded anew.
+ * What a run shows proves that the record lives, or that it does not, though it
+ * may bring nothing new: then it is folded anew where that can matter.
  */
 static void
 note_sighting(const Event *e, StoreRecord *r)
 {
-	if (e->o.kind == MK_DELETE || e->o.sighted <= r->m.seen_at)
+	MergeSightings *s = &r->m.sightings;
+	int64	   *newest = e->o.kind == MK_DELETE ? &s->gone_at : &s->seen_at;
+
+	if (e->sighted <= *newest)
 		return;
-	r->m.seen_at = e->o.sighted;
+	*newest = e->sighted;
 	r->sighted = true;
-	if (!r->m.alive)
+	if (!r->m.alive || r->m.deleted_at != MERGE_TIME_MIN)
 	{
 		r->changed = true;
 		r->refold = true;
@@ -455,17 +459,19 @@ note_evidence(Event *e, StoreRecord *r, StoreArray *keys, StoreArray *ids, Store
 static void
 save_records(StoreRecord *records, int nrecords)
 {
-	StoreArray	a[15];
-	StoreArray *args[15];
+	StoreArray	a[16];
+	StoreArray *args[16];
 	StoreArray	seen;
 	StoreArray	seen_at;
-	static const Oid types[15] = {
-		INT8OID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
+	StoreArray	gone_at;
+	static const Oid types[16] = {
+		INT8OID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
 		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BYTEAOID, INT4OID, TEXTOID, InvalidOid
 	};
 
 	store_array_init(&seen, INT8OID);
 	store_array_init(&seen_at, TIMESTAMPTZOID);
+	store_array_init(&gone_at, TIMESTAMPTZOID);
 	for (int k = 0; k < lengthof(types); k++)
 	{
 		store_array_init(&a[k], types[k] != InvalidOid ? types[k] : store_contact_type());
@@ -481,7 +487,8 @@ save_records(StoreRecord *records, int nrecords)
 		if (r->sighted && !r->changed)
 		{
 			store_array_add(&seen, Int64GetDatum(r->id), false);
-			store_array_add_time(&seen_at, r->m.seen_at);
+			store_array_add_time(&seen_at, r->m.sightings.seen_at);
+			store_array_add_time(&gone_at, r->m.sightings.gone_at);
 		}
 		if (!r->changed)
 			continue;
@@ -498,35 +505,38 @@ save_records(StoreRecord *records, int nrecords)
 		store_array_add_time(&a[4], r->m.deleted_at);
 		store_array_add_time(&a[5], r->m.version);
 		store_array_add_time(&a[6], r->m.modified);
-		store_array_add_time(&a[7], r->m.seen_at);
-		store_array_add_time(&a[8], r->m.last.effective);
-		store_array_add_time(&a[9], r->m.last.raw);
-		store_array_add(&a[10], Int64GetDatum(r->m.last.seq), false);
-		store_array_add(&a[11], PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)), false);
-		store_array_add(&a[12], Int32GetDatum(r->m.same_version_conflicts), false);
-		store_array_add_text(&a[13], text);
-		store_array_add(&a[14], PointerGetDatum(contact_form(&r->m.state)), false);
+		store_array_add_time(&a[7], r->m.sightings.seen_at);
+		store_array_add_time(&a[8], r->m.sightings.gone_at);
+		store_array_add_time(&a[9], r->m.last.effective);
+		store_array_add_time(&a[10], r->m.last.raw);
+		store_array_add(&a[11], Int64GetDatum(r->m.last.seq), false);
+		store_array_add(&a[12], PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)), false);
+		store_array_add(&a[13], Int32GetDatum(r->m.same_version_conflicts), false);
+		store_array_add_text(&a[14], text);
+		store_array_add(&a[15], PointerGetDatum(contact_form(&r->m.state)), false);
 	}
 	if (seen.n > 0)
-		store_run("UPDATE contactsync.records r SET seen_at = u.seen_at "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (id, seen_at) "
+		store_run("UPDATE contactsync.records r SET seen_at = u.seen_at, gone_at = u.gone_at "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+				  "AS u (id, seen_at, gone_at) "
 				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id",
-				  2, (StoreArray *[]) {&seen, &seen_at});
+				  3, (StoreArray *[]) {&seen, &seen_at, &gone_at});
 	if (a[0].n == 0)
 		return;
 	store_run("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, "
 			  "created = u.created, deleted_at = u.deleted_at, version = u.version, "
-			  "source_modified = u.source_modified, seen_at = u.seen_at, "
+			  "source_modified = u.source_modified, seen_at = u.seen_at, gone_at = u.gone_at, "
 			  "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
 			  "last_digest = u.last_digest, same_version_conflicts = u.conflicts, "
 			  "names = u.names::pg_catalog.text[], state = u.state "
 			  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
 			  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
 			  "pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), "
-			  "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15)) "
-			  "AS u (id, alive, zombie, created, deleted_at, version, source_modified, seen_at, "
+			  "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15), "
+			  "pg_catalog.unnest($16)) "
+			  "AS u (id, alive, zombie, created, deleted_at, version, source_modified, seen_at, gone_at, "
 			  "last_effective, last_raw, last_seq, last_digest, conflicts, names, state) "
-			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 15, args);
+			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 16, args);
 }
 
 /* Take applied events out of the inbox, and leave the others with their reason. */

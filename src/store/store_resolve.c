@@ -221,7 +221,7 @@ store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
 			store_read_observation(row, &obs[k++], &id);
 		for (int i = 0; i < ninputs; i++)
 			if (inputs[i].record_id == id)
-				merge_history(policy, obs, k, inputs[i].record.seen_at, inputs[i].source,
+				merge_history(policy, obs, k, inputs[i].record.sightings, inputs[i].source,
 							  &inputs[i].runs, &inputs[i].nruns);
 	}
 }

@@ -209,14 +209,15 @@ store_read_record(uint64 row, StoreRecord *r)
 	r->m.deleted_at = store_time(row, 9);
 	r->m.version = store_time(row, 10);
 	r->m.modified = store_time(row, 11);
-	r->m.seen_at = store_time(row, 12);
-	r->m.last.effective = store_time(row, 13);
-	r->m.last.raw = store_time(row, 14);
-	r->m.last.seq = store_int8(row, 15);
-	get_digest(row, 16, r->m.last.digest);
-	d = store_value(row, 17, &isnull);
-	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
+	r->m.sightings.seen_at = store_time(row, 12);
+	r->m.sightings.gone_at = store_time(row, 13);
+	r->m.last.effective = store_time(row, 14);
+	r->m.last.raw = store_time(row, 15);
+	r->m.last.seq = store_int8(row, 16);
+	get_digest(row, 17, r->m.last.digest);
 	d = store_value(row, 18, &isnull);
+	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
+	d = store_value(row, 19, &isnull);
 	if (!isnull)
 	{
 		Datum	   *names;
@@ -233,7 +234,7 @@ store_read_record(uint64 row, StoreRecord *r)
 			r->names[i].len = VARSIZE_ANY_EXHDR(t);
 		}
 	}
-	d = store_value(row, 19, &isnull);
+	d = store_value(row, 20, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.state);
 }
@@ -335,7 +336,7 @@ parse_kind(StrView s)
 
 #define OBSERVATION_COLUMNS \
 	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
-	"o.created, o.source_modified, o.sighted, o.claims, o.covers"
+	"o.created, o.source_modified, o.claims, o.covers"
 
 uint64
 store_load_observations(StoreArray *record_ids)
@@ -361,11 +362,10 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 	get_digest(row, 7, o->digest);
 	o->created = store_time(row, 8);
 	o->modified = store_time(row, 9);
-	o->sighted = store_time(row, 10);
-	d = store_value(row, 11, &isnull);
+	d = store_value(row, 10, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &o->claims.value);
-	d = store_value(row, 12, &isnull);
+	d = store_value(row, 11, &isnull);
 	if (!isnull)
 		store_covers_parse(d, &o->claims);
 }

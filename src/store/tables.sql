@@ -146,6 +146,7 @@ CREATE TABLE contactsync.records (
 	version     timestamptz,
 	source_modified timestamptz,
 	seen_at     timestamptz,
+	gone_at     timestamptz,
 	last_effective timestamptz,
 	last_raw    timestamptz,
 	last_seq    bigint,
@@ -162,6 +163,7 @@ COMMENT ON TABLE contactsync.records IS 'One row for each record of a source: th
 COMMENT ON COLUMN contactsync.records.id IS 'Order in which records became known here; a contact takes its id from its first-known record.';
 COMMENT ON COLUMN contactsync.records.zombie IS 'Deleted, but something newer without proof of life is held for review.';
 COMMENT ON COLUMN contactsync.records.seen_at IS 'Start of the newest run that showed the record.';
+COMMENT ON COLUMN contactsync.records.gone_at IS 'Start of the newest run that showed the record as deleted.';
 COMMENT ON COLUMN contactsync.records.names IS 'Every name that the record ever had, folded: decides whether a shared key may link.';
 COMMENT ON COLUMN contactsync.records.state IS 'What the source says now, with stamps; cleared fields are kept as tombstones.';
 
@@ -176,7 +178,6 @@ CREATE TABLE contactsync.observations (
 	digest      bytea NOT NULL,
 	created     timestamptz,
 	source_modified timestamptz,
-	sighted     timestamptz,
 	inferred    boolean NOT NULL DEFAULT false,
 	claims      contactsync.contact,
 	covers      text[],

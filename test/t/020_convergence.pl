@@ -56,6 +56,16 @@ sub random_event
 		$payload = q{'{"title": "T"}'};
 		$coverage = q{'{title,company}'};
 	}
+	# now and then as a run brings it: with a sighting, or as a delete by absence
+	if (rand() < .3)
+	{
+		my $inferred = $kind eq 'delete' && rand() < .5;
+		my $sighted = $inferred ? 'NULL' : sprintf("'2026-01-%02d'", 1 + int rand 22);
+		return sprintf(q{INSERT INTO contactsync.inbox (source, source_id, kind, version, seq, payload, coverage, created, source_modified, sighted, inferred)
+			VALUES ('%s', 'r%d', '%s', '2026-01-%02d 00:00:%02d', %d, %s, %s, %s, %s, %s, %s);},
+			pick('crm', 'mkt', 'phone'), $person, $kind, 1 + int rand 20, int rand 3, int rand 2, $payload, $coverage, $created,
+			rand() < .3 ? sprintf("'2026-01-%02d'", 1 + int rand 28) : 'NULL', $sighted, $inferred ? 'true' : 'false');
+	}
 	return sprintf(q{SELECT contactsync.ingest('%s', 'r%d', %s, '2026-01-%02d 00:00:%02d', '%s', %d, NULL, %s, %s);},
 		pick('crm', 'mkt', 'phone'), $person, $payload, 1 + int rand 20, int rand 3, $kind, int rand 2, $coverage, $created);
 }
@@ -64,7 +74,7 @@ my $content = q{
 	SELECT * FROM (SELECT c.contact::text, c.live, (SELECT string_agg(r.source || '/' || r.source_id, ',' ORDER BY r.source, r.source_id)
 			FROM contactsync.records r WHERE r.contact_id = c.id) AS members
 	FROM contactsync.contacts c) s ORDER BY members COLLATE "C";
-	SELECT source, source_id, alive, zombie, source_modified, created, deleted_at, version, last_effective, last_seq, last_digest,
+	SELECT source, source_id, alive, zombie, source_modified, created, deleted_at, version, seen_at, gone_at, last_effective, last_seq, last_digest,
 		same_version_conflicts, names, state::text FROM contactsync.records ORDER BY source, source_id;
 	SELECT k.field, k.element, k.state, k.candidates FROM contactsync.conflicts k WHERE k.state <> 'superseded'
 		ORDER BY k.candidates::text COLLATE "C", k.field;
