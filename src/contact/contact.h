@@ -231,6 +231,38 @@ extern Jsonb *contact_map(Jsonb *map, Jsonb *payload, bool patch);
 extern bool contact_map_find(const JsonbValue *path, Jsonb *payload, JsonbValue *result);
 extern void contact_map_coverage(Jsonb *map, ContactClaims *mask);
 
+/* contact_vcard.c: vCard 2.1, 3.0 and 4.0 as real software writes them */
+
+typedef struct VcardReader
+{
+	const char *ptr;			/* bytes as they came; of UTF-16, as UTF-8 */
+	int			len;
+	int			at;				/* where the next card is looked for */
+	bool		text;			/* UTF-8 for certain: CHARSET counts for
+								 * encoded values only */
+	bool		keep_uid;		/* UID goes to metadata.uid */
+
+	/* the last card */
+	int			skipped;		/* lines that could not be read */
+	bool		limit;			/* a cap was exceeded (size, properties) */
+	int			version;		/* 21, 30, 40; 0 = not said */
+	StrView		uid;
+	StrView		kind;			/* as KIND says, lower case */
+	int64		rev;			/* as TimestampTz; PG_INT64_MIN = not readable */
+} VcardReader;
+
+/* Begin to read; a UTF-16 file is converted in the current memory context. */
+extern void contact_vcard_open(VcardReader *r, const char *ptr, int len);
+/*
+ * The next card's content, normalised and sorted; false at the end.  Never
+ * throws for bad input.  Leaves garbage in the current memory context, which
+ * the caller resets from card to card.
+ */
+extern bool contact_vcard_next(VcardReader *r, ContactValue *v);
+
+/* contact_vcard_write.c: append a card; version is 30 or 40. */
+extern void contact_to_vcard(StringInfo buf, const ContactValue *v, int version);
+
 /* contact_io.c: parse and form, errors as an input function raises them. */
 struct Node;
 extern Contact *contact_from_jsonb(const Jsonb *json, struct Node *escontext);

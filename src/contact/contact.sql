@@ -105,3 +105,16 @@ CREATE FUNCTION contactsync.contact_provenance(contact contactsync.contact) RETU
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_provenance(contactsync.contact) IS
 	'For each stamped value: source, as_of, changed_at and flags; list elements as field:key.';
+
+CREATE FUNCTION contactsync.from_vcard(card text) RETURNS SETOF contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_from_vcard_text';
+COMMENT ON FUNCTION contactsync.from_vcard(text) IS
+	'The contacts of vCards (2.1, 3.0, 4.0); what cannot be read is left out, with a notice. Error: 54000 above 16 MB.';
+CREATE FUNCTION contactsync.from_vcard(card bytea) RETURNS SETOF contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_from_vcard_bytea';
+COMMENT ON FUNCTION contactsync.from_vcard(bytea) IS
+	'The contacts of a vCard file as it is, in whatever encoding; what cannot be read is left out, with a notice.';
+CREATE FUNCTION contactsync.to_vcard(c contactsync.contact, version text DEFAULT '4.0') RETURNS text
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_to_vcard_sql';
+COMMENT ON FUNCTION contactsync.to_vcard(contactsync.contact, text) IS
+	'The contact as a vCard of version 3.0 or 4.0. Error: 22023 for any other version.';

@@ -294,7 +294,10 @@ nesting(JsonbContainer *container)
 	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
 	{
 		if (token == WJB_BEGIN_ARRAY || token == WJB_BEGIN_OBJECT)
-			most = Max(most, ++depth);
+		{
+			depth++;
+			most = Max(most, depth);
+		}
 		else if (token == WJB_END_ARRAY || token == WJB_END_OBJECT)
 			depth--;
 		if (most > CONTACT_MAX_NESTING)
