@@ -2,6 +2,8 @@
 #
 #   make            build                    make test      all suites, on a throwaway server
 #   make install    install                  make clean     remove what was built
+#   make sandbox    see it at work: a database, an address book, a CRM; nothing stays
+#                   behind, but with KEEP=1 all of it, to look around
 #
 # "make test" installs the packages that it needs, builds with the flags of CI
 # in a folder of its own, and uses a private copy of the PostgreSQL tree there:
@@ -46,7 +48,8 @@ TAP_TESTS   = 1
 PROVE_TESTS ?= $(sort $(wildcard $(srcdir_)test/t/*.pl))
 
 PG_CPPFLAGS = -I$(srcdir_)src
-SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto)
+PG_CPPFLAGS += $(shell pkg-config --cflags libxml-2.0)
+SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto libxml-2.0)
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)
@@ -61,6 +64,8 @@ all: $(SCRIPT)
 $(SCRIPT): $(addprefix $(srcdir_),$(SQL_PIECES)) $(CONNECTORS) $(srcdir_)src/join.sh $(srcdir_)contactsync.control
 	sh $(srcdir_)src/join.sh $(addprefix $(srcdir_),$(SQL_PIECES)) -- $(CONNECTORS) > $@.tmp && mv $@.tmp $@
 
-.PHONY: test
+.PHONY: test sandbox
 test:
 	+$(srcdir_)test/run test
+sandbox:
+	+@$(srcdir_)test/sandbox/run

@@ -41,4 +41,8 @@ extern PGDLLEXPORT void _PG_init(void);
 #define CreateWaitEventSetIn(context_, n_)	CreateWaitEventSet((context_), (n_))
 #endif
 
+#if PG_VERSION_NUM < 180000
+#define pg_noreturn		__attribute__((noreturn))
+#endif
+
 #endif							/* CONTACTSYNC_COMPAT_H */

@@ -63,7 +63,7 @@ typedef struct HttpExchange
 
 extern HttpEngine *http_create(void);
 extern void http_destroy(HttpEngine *engine);	/* drops what is under way */
-/* Send.  Throws only for lack of memory or a fault of the engine itself. */
+/* Send.  What cannot be sent comes back from http_next() as HTTP_REFUSED; throws only for lack of memory. */
 extern void http_submit(HttpEngine *engine, const HttpRequest *request);
 /* Drop a request under way whose owner is this one. */
 extern void http_cancel(HttpEngine *engine, void *owner);

@@ -42,6 +42,7 @@ typedef struct Transfer
 	bool		allow_private;
 	bool		address_refused;
 	bool		too_large;
+	bool		refused;		/* libcurl would not take it */
 	size_t		max_body;
 	size_t		size;			/* allocated for the response's body */
 	char		curl_error[CURL_ERROR_SIZE];
@@ -54,6 +55,7 @@ struct HttpEngine
 	int			epfd;
 	int64		deadline;		/* microseconds of the monotonic clock; -1 = none */
 	Transfer   *transfers;
+	int			nrefused;		/* of them, those that libcurl would not take */
 };
 
 static int64
@@ -201,6 +203,7 @@ take_header(char *line, size_t size, size_t n, void *userp)
 static void
 transfer_free(HttpEngine *engine, Transfer *t)
 {
+	engine->nrefused -= t->refused;
 	for (Transfer **p = &engine->transfers; *p; p = &(*p)->next)
 	{
 		if (*p == t)
@@ -332,7 +335,7 @@ set_options(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 	return ok;
 }
 
-/* Build a transfer; false if memory runs out.  Nothing here throws. */
+/* Build a transfer; false if it cannot be.  Nothing here throws. */
 static bool
 transfer_init(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 {
@@ -372,12 +375,15 @@ http_submit(HttpEngine *engine, const HttpRequest *request)
 		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	t->next = engine->transfers;
 	engine->transfers = t;
-	if (!transfer_init(engine, t, request))
+	if (transfer_init(engine, t, request))
+		return;
+	if (t->exchange == NULL || t->exchange->body == NULL || t->exchange->url == NULL)
 	{
 		transfer_free(engine, t);
-		ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-						errmsg("could not set up an HTTP request")));
+		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
 	}
+	t->refused = true;
+	engine->nrefused++;
 }
 
 void
@@ -404,6 +410,8 @@ http_deadline(HttpEngine *engine)
 {
 	int64		left;
 
+	if (engine->nrefused > 0)
+		return 0;
 	if (engine->deadline < 0)
 		return -1;
 	left = engine->deadline - now_us();
@@ -482,26 +490,35 @@ settle(Transfer *t, CURLcode code)
 	}
 }
 
+static HttpExchange *
+finish(HttpEngine *engine, Transfer *t, CURLcode code)
+{
+	HttpExchange *x = t->exchange;
+
+	settle(t, code);
+	t->exchange = NULL;
+	transfer_free(engine, t);
+	return x;
+}
+
 HttpExchange *
 http_next(HttpEngine *engine)
 {
 	CURLMsg    *message;
 	int			left;
 
+	for (Transfer *t = engine->transfers; t && engine->nrefused > 0; t = t->next)
+		if (t->refused)
+			return finish(engine, t, CURLE_URL_MALFORMAT);
 	while ((message = curl_multi_info_read(engine->multi, &left)) != NULL)
 	{
 		Transfer   *t;
-		HttpExchange *x;
 
 		if (message->msg != CURLMSG_DONE)
 			continue;
 		if (curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &t) != CURLE_OK)
 			continue;
-		settle(t, message->data.result);
-		x = t->exchange;
-		t->exchange = NULL;
-		transfer_free(engine, t);
-		return x;
+		return finish(engine, t, message->data.result);
 	}
 	return NULL;
 }

@@ -8,10 +8,13 @@ CREATE TABLE contactsync.source_items (
 	tenant_id text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
 	source    text COLLATE "C" NOT NULL,
 	source_id text COLLATE "C" NOT NULL,
-	run       bigint NOT NULL,
+	run       bigint,
+	etag      text COLLATE "C",
 	PRIMARY KEY (tenant_id, source, source_id)
 ) WITH (fillfactor = 70);
-COMMENT ON TABLE contactsync.source_items IS 'The newest full run that each record of a source was seen in: what a certificate needs to tell who is absent.';
+COMMENT ON TABLE contactsync.source_items IS 'What is known of the items of a source as the source holds them.';
+COMMENT ON COLUMN contactsync.source_items.run IS 'The newest full run that showed it: what a certificate needs to tell who is absent.';
+COMMENT ON COLUMN contactsync.source_items.etag IS 'Of what was last fetched, where the source has ETags.';
 ALTER TABLE contactsync.source_items OWNER TO contactsync_owner;
 ALTER TABLE contactsync.source_items ENABLE ROW LEVEL SECURITY;
 ALTER TABLE contactsync.source_items FORCE ROW LEVEL SECURITY;
@@ -146,7 +149,7 @@ $$;
 -- One run at a time of each source.
 CREATE FUNCTION contactsync._start_runs(max integer)
 	RETURNS TABLE (run bigint, source text, kind text, stamp timestamptz, attempt integer, started_from jsonb, progress jsonb,
-		settings jsonb, spec jsonb)
+		settings jsonb, spec jsonb, failures bigint)
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 #variable_conflict use_column
 BEGIN
@@ -167,38 +170,79 @@ BEGIN
 	FROM contactsync.sources s
 	WHERE r.tenant_id = contactsync.current_tenant() AND r.id IN (SELECT d.id FROM due d)
 		AND s.tenant_id = r.tenant_id AND s.name = r.source
-	RETURNING r.id, r.source, r.kind, r.stamp, r.attempt, r.cursor_before, r.progress, s.settings, contactsync._connector(s.connector);
+	RETURNING r.id, r.source, r.kind, r.stamp, r.attempt, r.cursor_before, r.progress, s.settings, contactsync._connector(s.connector), s.failures::bigint;
 END
 $$;
 
--- A page: its events, who was seen, and where the run stands after it.
-CREATE FUNCTION contactsync._store_page(run bigint, ids text[], kinds text[], versions timestamptz[], created timestamptz[],
-	payloads jsonb[], progress jsonb) RETURNS void
+-- Of a list of items with their ETags, those that have to be fetched, by their place in it: new, changed, or
+-- listed though they are known as deleted. The others have been seen.
+CREATE FUNCTION contactsync._note_list(run bigint, "full" boolean, ids text[], etags text[]) RETURNS SETOF bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	r contactsync.runs;
-	n bigint := coalesce(pg_catalog.array_length(ids, 1), 0);
+BEGIN
+	SELECT x.* INTO STRICT r FROM contactsync.runs x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run;
+	IF "full" THEN
+		UPDATE contactsync.source_items i SET run = r.id
+		FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(etags)) AS u (id, etag)
+		WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.source_id = u.id AND i.etag = u.etag;
+	END IF;
+	RETURN QUERY
+	SELECT u.i FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(etags)) WITH ORDINALITY AS u (id, etag, i)
+	LEFT JOIN contactsync.source_items i
+		ON i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.source_id = u.id
+	LEFT JOIN contactsync.records c
+		ON c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.source_id = u.id
+	WHERE i.etag IS DISTINCT FROM u.etag OR NOT coalesce(c.alive, true)
+	ORDER BY u.i;
+END
+$$;
+
+-- The provider has lost the cursor: the run goes on as one that reads everything.
+CREATE FUNCTION contactsync._restart_run(run bigint) RETURNS void
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
+	UPDATE contactsync.runs x SET kind = 'full', cause = 'cursor lost', progress = NULL
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run
+$$;
+
+-- A page: its events, who was seen, and where the run stands after it. An item of kind 'gone' is a delete if
+-- the source ever showed it.
+CREATE FUNCTION contactsync._store_page(run bigint, ids text[], kinds text[], versions timestamptz[], created timestamptz[],
+	modified timestamptz[], payloads jsonb[], etags text[], faults text[], progress jsonb) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	r contactsync.runs;
+	n bigint;
+	gone bigint;
 	last bigint;
 BEGIN
 	SELECT x.* INTO STRICT r FROM contactsync.runs x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run FOR UPDATE;
 	WITH stored AS (
-		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, payload, sighted, run)
-		SELECT r.source, u.id, u.kind, coalesce(u.version, r.stamp),
-			CASE WHEN u.version IS NULL THEN (r.attempt::bigint << 32) + r.items + u.i ELSE 0 END,
-			u.created, u.payload, r.stamp, r.id
+		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, source_modified, payload, sighted, run,
+			failed_at, error_code, error)
+		SELECT r.source, u.id, CASE u.kind WHEN 'gone' THEN 'delete' ELSE u.kind END, coalesce(u.version, r.stamp),
+			CASE WHEN u.version IS NULL THEN (r.attempt::bigint << 48) + (r.pages::bigint << 20) + u.i ELSE 0 END,
+			u.created, u.modified, u.payload, r.stamp, r.id,
+			CASE WHEN u.fault IS NOT NULL THEN pg_catalog.clock_timestamp() END,
+			CASE WHEN u.fault IS NOT NULL THEN '22P02' END, u.fault
 		FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds), pg_catalog.unnest(versions),
-			pg_catalog.unnest(_store_page.created), pg_catalog.unnest(payloads)) WITH ORDINALITY
-			AS u (id, kind, version, created, payload, i)
-		ORDER BY u.i RETURNING i.id)
-	SELECT pg_catalog.max(s.id) INTO last FROM stored s;
-	IF r.kind = 'full' THEN
-		INSERT INTO contactsync.source_items AS i (source, source_id, run)
-		SELECT DISTINCT r.source, u.id, r.id FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds)) AS u (id, kind)
-		WHERE u.kind <> 'delete'
-		ON CONFLICT ON CONSTRAINT source_items_pkey DO UPDATE SET run = excluded.run;
-	END IF;
+			pg_catalog.unnest(_store_page.created), pg_catalog.unnest(modified), pg_catalog.unnest(payloads),
+			pg_catalog.unnest(faults)) WITH ORDINALITY
+			AS u (id, kind, version, created, modified, payload, fault, i)
+		WHERE u.kind <> 'gone' OR EXISTS (SELECT FROM contactsync.source_items k
+			WHERE k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id)
+		ORDER BY u.i RETURNING i.id, i.kind, i.failed_at)
+	SELECT pg_catalog.max(s.id) FILTER (WHERE s.failed_at IS NULL), pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE s.kind = 'delete')
+	INTO last, n, gone FROM stored s;
+	DELETE FROM contactsync.source_items k USING ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds)) AS u (id, kind)
+	WHERE u.kind IN ('gone', 'delete') AND k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id;
+	INSERT INTO contactsync.source_items AS i (source, source_id, run, etag)
+	SELECT r.source, u.id, CASE r.kind WHEN 'full' THEN r.id END, pg_catalog.max(u.etag)
+	FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds), pg_catalog.unnest(etags)) AS u (id, kind, etag)
+	WHERE u.kind = 'snapshot' AND (r.kind = 'full' OR u.etag IS NOT NULL) GROUP BY u.id
+	ON CONFLICT ON CONSTRAINT source_items_pkey DO UPDATE SET run = coalesce(excluded.run, i.run), etag = excluded.etag;
 	UPDATE contactsync.runs x SET pages = x.pages + 1, items = x.items + n, progress = _store_page.progress,
-		deletes = x.deletes + (SELECT pg_catalog.count(*) FROM pg_catalog.unnest(kinds) k WHERE k = 'delete'),
+		deletes = x.deletes + gone,
 		last_inbox_id = GREATEST(last, x.last_inbox_id)
 	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run;
 END
@@ -243,6 +287,7 @@ CREATE FUNCTION contactsync._apply_certificates() RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	r contactsync.runs;
+	once_deleted bigint[];
 	alive bigint;
 	gone bigint;
 	result boolean := false;
@@ -252,10 +297,14 @@ BEGIN
 			AND NOT EXISTS (SELECT FROM contactsync.inbox i WHERE i.tenant_id = x.tenant_id AND i.failed_at IS NULL AND i.id <= x.last_inbox_id)
 		ORDER BY x.id FOR UPDATE
 	LOOP
-		UPDATE contactsync.records c SET seen_at = r.stamp FROM contactsync.source_items i
-		WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id
-			AND c.tenant_id = i.tenant_id AND c.source = i.source AND c.source_id = i.source_id
-			AND (c.seen_at IS NULL OR c.seen_at < r.stamp);
+		WITH seen AS (
+			UPDATE contactsync.records c SET seen_at = r.stamp FROM contactsync.source_items i
+			WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id
+				AND c.tenant_id = i.tenant_id AND c.source = i.source AND c.source_id = i.source_id
+				AND (c.seen_at IS NULL OR c.seen_at < r.stamp)
+			RETURNING c.id, c.deleted_at)
+		SELECT pg_catalog.array_agg(s.id) INTO once_deleted FROM seen s WHERE s.deleted_at IS NOT NULL;
+		PERFORM contactsync._refold(once_deleted, 'run', r.id);
 		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp)
 		INTO alive, gone FROM contactsync.records c
 		WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive;

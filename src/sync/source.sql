@@ -11,8 +11,8 @@ DECLARE
 	todo record;
 	e record;
 BEGIN
-	IF spec IS NULL OR pg_catalog.jsonb_typeof(spec) <> 'object' OR NOT coalesce(spec ->> 'driver' IN ('canonical', 'rest'), false) THEN
-		RAISE EXCEPTION 'invalid connector: the driver must be "rest" or "canonical"' USING ERRCODE = 'invalid_parameter_value',
+	IF spec IS NULL OR pg_catalog.jsonb_typeof(spec) <> 'object' OR NOT coalesce(spec ->> 'driver' IN ('canonical', 'rest', 'carddav'), false) THEN
+		RAISE EXCEPTION 'invalid connector: the driver must be "rest", "carddav" or "canonical"' USING ERRCODE = 'invalid_parameter_value',
 			DETAIL = 'JSON path: $.driver';
 	END IF;
 	-- every member is known, and is a path (2), a text (0), a list (3) or free (1) as it should be
@@ -109,11 +109,17 @@ COMMENT ON FUNCTION contactsync.add_connector(text, jsonb) IS
 	'Describe how to read a kind of provider (driver rest), or change the description; what is stored already keeps the mapping it came with. Errors: 22023 with the JSON path of the fault.';
 
 CREATE FUNCTION contactsync._map(connector text, payload jsonb) RETURNS contactsync.contact
-	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'sync_map_sql';
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'store_map_sql';
 CREATE FUNCTION contactsync.map(connector text, payload jsonb) RETURNS contactsync.contact
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.map(text, jsonb) IS
 	'The contact that a connector makes of a provider''s payload. Errors: 42704 unknown connector, 22P02 with the JSON path.';
+
+-- What a source may be given to write: fields, groups and sets of them.
+CREATE FUNCTION contactsync._writable() RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT '["business", "personal", "name", "job", "nickname", "birthday", "note", "photo", "emails", "phones", "addresses", "urls", "tags", "metadata"]'::jsonb
+$$;
 
 CREATE FUNCTION contactsync._check_settings(driver text, settings jsonb) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
@@ -132,6 +138,7 @@ BEGIN
 			WHEN s.key = 'url' THEN s.type = 'string' AND s.value #>> '{}' ~ '^https?://[^/@?#\s]+(/[^?#\s]*)?$'
 			WHEN s.key IN ('allow_private', 'allow_http') THEN s.type = 'boolean'
 			WHEN s.key = 'poll' THEN s.type = 'string' OR s.value = 'false'
+			WHEN s.key = 'write' THEN s.type = 'array' AND s.value <@ contactsync._writable()
 			ELSE false END;
 		IF ok AND s.key = 'poll' AND s.type = 'string' THEN
 			BEGIN
@@ -143,7 +150,7 @@ BEGIN
 		IF NOT ok THEN
 			RAISE EXCEPTION 'invalid setting "%"', s.key USING ERRCODE = 'invalid_parameter_value',
 				HINT = CASE driver WHEN 'canonical' THEN 'The connector knows class (a text that set_policy() can name in place of the source) and webhook (boolean).'
-					ELSE 'Settings are url (without user, query or fragment), class, poll (an interval of a second or more, or false), webhook, allow_private and allow_http (booleans).' END;
+					ELSE 'Settings are url (without user, query or fragment), class, poll (an interval of a second or more, or false), webhook, allow_private and allow_http (booleans), write (an array of fields or sets of them).' END;
 		END IF;
 	END LOOP;
 	IF driver <> 'canonical' THEN
@@ -178,7 +185,7 @@ BEGIN
 	END IF;
 	IF driver IS NULL THEN
 		RAISE EXCEPTION 'connector "%" does not exist', connector USING ERRCODE = 'undefined_object',
-			HINT = 'Shipped are "canonical" (payloads in the JSON form of contactsync.contact, pushed by ingest()) and "rest"; add_connector() makes others.';
+			HINT = 'Shipped are "canonical" (payloads in the JSON form of contactsync.contact, pushed by ingest()), "carddav" and "rest"; add_connector() makes others.';
 	END IF;
 	FOR unknown IN SELECT k FROM pg_catalog.jsonb_object_keys(CASE pg_catalog.jsonb_typeof(secret) WHEN 'object' THEN secret ELSE '{}' END) k
 		WHERE k NOT IN ('token', 'username', 'password', 'webhook') LOOP
@@ -186,6 +193,9 @@ BEGIN
 			HINT = 'Names are token (bearer), username and password (basic), and webhook.';
 	END LOOP;
 	PERFORM contactsync._check_settings(driver, settings);
+	IF settings ? 'write' THEN
+		RAISE NOTICE 'nothing is written back to source "%" yet: this version only reads', name;
+	END IF;
 	INSERT INTO contactsync.sources AS s (name, connector, class, settings, next_poll_at)
 	VALUES (_add_source.name, _add_source.connector, settings ->> 'class', _add_source.settings,
 		CASE WHEN contactsync._poll_interval(settings) IS NOT NULL THEN pg_catalog.now() END)
@@ -205,7 +215,7 @@ $$;
 CREATE FUNCTION contactsync.add_source(name text, connector text, settings jsonb DEFAULT '{}', secret jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.add_source(text, text, jsonb, jsonb) IS
-	'Make a source known, and return its id; the same call again returns the same id. Settings: class, url, poll, webhook, allow_private, allow_http; secret: token, or username and password, and webhook, each a text or {"file": path}. Errors: 42704 unknown connector, 22023 invalid setting or secret, 42710 the name is taken, 55000 dormant copy, or a secret in clear where no key file is set.';
+	'Make a source known, and return its id; the same call again returns the same id. Settings: class, url, poll, webhook, allow_private, allow_http, write (kept for a version that writes back); secret: token, or username and password, and webhook, each a text or {"file": path}. Errors: 42704 unknown connector, 22023 invalid setting or secret, 42710 the name is taken, 55000 dormant copy, or a secret in clear where no key file is set.';
 
 CREATE FUNCTION contactsync._set_source_state(source text, state text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$

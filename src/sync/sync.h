@@ -4,16 +4,19 @@
  *
  *	sync_run.c		a run from its start to its end, whatever the driver
  *	sync_rest.c		JSON over HTTP, as a connector describes it
+ *	sync_dav.c		CardDAV: discovery, sync-collection, multiget
+ *	sync_xml.c		multistatus documents, by libxml2
  *
  * A run lives in the worker's memory and in its row of contactsync.runs.  The
  * row moves on with the page that brought it there, so that a run whose worker
- * died goes on where its last page ended.  A driver is asked for the next
- * request, which is sent when no transaction is open, and is given the answer
- * inside a transaction.
+ * died goes on where its last page ended.  A driver sets the next request, which
+ * is sent when no transaction is open, and is given the answer inside a
+ * transaction.
  */
 #ifndef CONTACTSYNC_SYNC_H
 #define CONTACTSYNC_SYNC_H
 
+#include "compat.h"
 #include "http/http.h"
 #include "store/store.h"
 #include "utils/jsonb.h"
@@ -22,16 +25,23 @@
 typedef struct SyncPage
 {
 	StoreArray	ids;			/* text */
-	StoreArray	kinds;			/* text: snapshot or delete */
+	StoreArray	kinds;			/* text: snapshot, delete, or gone: delete if it was known */
 	StoreArray	versions;		/* timestamptz; NULL = the run's stamp */
 	StoreArray	created;		/* timestamptz */
+	StoreArray	modified;		/* timestamptz: last modification, where that is not the version */
 	StoreArray	payloads;		/* jsonb */
+	StoreArray	etags;			/* text */
+	StoreArray	faults;			/* text: why the item cannot be applied; NULL = it can */
 } SyncPage;
+
+struct SyncDriver;
 
 typedef struct SyncRun
 {
 	struct SyncRun *next;
 	MemoryContext context;		/* holds all of it */
+	const struct SyncDriver *driver;
+	void	   *state;			/* the driver's */
 	char	   *tenant;
 	int64		id;
 	char	   *source;
@@ -42,31 +52,95 @@ typedef struct SyncRun
 	char	   *password;
 	char	   *token;
 	Jsonb	   *spec;			/* of the connector */
-	char	   *since;			/* where it starts; NULL = from nothing */
-	char	   *after;			/* position of the next page; NULL = the first */
-	char	   *newest;			/* greatest version seen, the next run's since */
-	char	   *request;		/* URL to ask next; NULL = it has ended */
+	bool		full;			/* reads everything, whatever was read before */
+	int			failures;		/* of the source, since it was last read */
+	Jsonb	   *cursor;			/* where it starts; NULL = from nothing */
+	Jsonb	   *progress;		/* where an interrupted run stood; NULL = at its start */
+	/* the next request */
+	const char *method;
+	char	   *request;		/* its URL; NULL = the run has ended */
+	char	   *body;			/* NULL = none */
+	int			nheaders;
+	const char *headers[4];
 	bool		sent;
 } SyncRun;
 
+typedef struct SyncDriver
+{
+	const char *name;
+	/* Set the first request of a run, by its cursor and progress. */
+	void		(*begin) (SyncRun *run);
+	/*
+	 * Read an answer, of whatever kind, into a page and set the next request, if
+	 * there is one.  False: the cursor is lost, and the run must read everything.
+	 */
+	bool		(*read) (SyncRun *run, HttpExchange *x, SyncPage *page);
+	/* Where the run stands, and at its end where the next one starts; (Datum) 0 = NULL. */
+	Datum		(*progress) (SyncRun *run);
+	Datum		(*cursor) (SyncRun *run);
+} SyncDriver;
+
+extern const SyncDriver sync_rest;
+extern const SyncDriver sync_dav;
+
 /* ---- for the worker ---- */
 
-/* In a transaction: take over a tenant's queued runs, as far as there is room. */
+/*
+ * In a transaction: take over a tenant's queued runs, as far as there is room.
+ * After its commit sync_prepare() each of sync_next_started(), or after an abort
+ * sync_forget() them.
+ */
 extern void sync_start_runs(const char *tenant);
-/* Outside of transactions: after a commit, send what is to be sent and drop what has ended ... */
-extern void sync_proceed(HttpEngine *engine);
-/* ... or, after an abort, forget the runs that were being started. */
+extern SyncRun *sync_next_started(void);
 extern void sync_forget(void);
+/* In a transaction: make a run ready to be sent.  Throws what makes it fail. */
+extern void sync_prepare(SyncRun *run);
 /* In a transaction: an answer for a run.  Throws what makes the run fail. */
 extern void sync_answer(SyncRun *run, HttpExchange *x);
+/* Outside of transactions: send what is to be sent, and drop what has ended. */
+extern void sync_proceed(HttpEngine *engine);
 /* In a transaction of its own: the run has failed. */
 extern void sync_fail(SyncRun *run, const char *code, const char *reason, int retry_after);
 
 /* ---- for drivers ---- */
 
-/* Values of a run live in its context. */
-extern void sync_rest_begin(SyncRun *run);
-/* Reads an answer into a page and moves the run on. */
-extern void sync_rest_read(SyncRun *run, HttpExchange *x, SyncPage *page);
+/* Throws unless there is an answer, and then unless it has this status. */
+extern void sync_check_answered(HttpExchange *x);
+extern void sync_check_status(HttpExchange *x, int expected);
+/* Throws: the provider's answer is not what it should be. */
+pg_noreturn extern void sync_bad_answer(const char *what);
+/* A member of an object that is a text, palloc'd; NULL if it is none, or json is NULL. */
+extern char *sync_member(Jsonb *json, const char *name);
+/* {name: value, ...}, without those that are NULL. */
+extern Datum sync_object(int n, const char *const *names, const char *const *values);
+/* Set a text that lives with the run; value may be NULL. */
+extern void sync_keep(SyncRun *run, char **field, const char *value);
+/* Add a row to a page; what is not said is NULL. */
+extern void sync_add_row(SyncPage *page, const char *id, const char *kind);
+
+/* ---- sync_xml.c ---- */
+
+typedef struct DavResponse
+{
+	char	   *href;
+	int			status;			/* of the response itself; 0 = it has properties */
+	char	   *etag;			/* properties found, else NULL */
+	char	   *address_data;
+	int			prop_status;	/* worst status of address-data, if it was not found */
+	char	   *principal;		/* hrefs of current-user-principal, addressbook-home-set */
+	char	   *home;
+	bool		is_addressbook;
+} DavResponse;
+
+typedef struct DavDocument
+{
+	int			nresponses;
+	DavResponse *responses;
+	char	   *sync_token;
+	char	   *error;			/* local name of a precondition in DAV:error */
+} DavDocument;
+
+/* Parse a body; palloc'd.  False if it is not XML of these two kinds. */
+extern bool sync_xml_parse(const char *body, size_t len, DavDocument *doc);
 
 #endif							/* CONTACTSYNC_SYNC_H */

@@ -18,9 +18,21 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "guc.h"
 #include "sync/sync.h"
 
 #define MAX_ITEMS	10000
+
+typedef struct RestState
+{
+	char	   *since;			/* where the run starts; NULL = from nothing */
+	char	   *after;			/* position of the next page; NULL = the first */
+	char	   *newest;			/* greatest version seen, the next run's since */
+	/* a position that comes again is a loop: one is kept, at ever longer distances */
+	char	   *mark;
+	int			steps;
+	int			distance;
+} RestState;
 
 /* A text of the connector's spec, palloc'd; NULL if it has none. */
 static char *
@@ -72,17 +84,9 @@ scalar_text(const JsonbValue *v)
 	}
 }
 
-static void
-bad_answer(SyncRun *run, const char *what)
-{
-	ereport(ERROR,
-			(errcode(ERRCODE_PROTOCOL_VIOLATION),
-			 errmsg("the provider's answer %s", what)));
-}
-
 /* ISO 8601 with a zone, or milliseconds since 1970. */
 static TimestampTz
-read_time(SyncRun *run, const JsonbValue *v)
+read_time(const JsonbValue *v)
 {
 	TimestampTz result;
 
@@ -92,18 +96,18 @@ read_time(SyncRun *run, const JsonbValue *v)
 
 		/* seconds would lie in 1970, microseconds far ahead */
 		if (!(ms > 1e10 && ms < 1e14))
-			bad_answer(run, "has a number for a time that is not milliseconds since 1970");
+			sync_bad_answer("has a number for a time that is not milliseconds since 1970");
 		return (TimestampTz) (ms * 1000.0) -
 			((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 	}
 	if (v->type != jbvString || v->val.string.len > MAXDATELEN ||
 		v->val.string.len == 0 || v->val.string.val[0] < '0' || v->val.string.val[0] > '9')
-		bad_answer(run, "has something else in place of a time");
+		sync_bad_answer("has something else in place of a time");
 	result = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
 													 CStringGetDatum(pnstrdup(v->val.string.val, v->val.string.len)),
 													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 	if (TIMESTAMP_NOT_FINITE(result))
-		bad_answer(run, "has something else in place of a time");
+		sync_bad_answer("has something else in place of a time");
 	return result;
 }
 
@@ -128,9 +132,10 @@ time_text(TimestampTz t)
 }
 
 /* Set the URL of the next page. */
-void
-sync_rest_begin(SyncRun *run)
+static void
+ask(SyncRun *run)
 {
+	RestState  *state = run->state;
 	char	   *path = spec_text(run->spec, "list", NULL, "path");
 	char	   *since_param = spec_text(run->spec, "list", "since", "param");
 	char	   *after_param = spec_text(run->spec, "list", "page", "param");
@@ -155,33 +160,40 @@ sync_rest_begin(SyncRun *run)
 				url = http_url_add(url, name, value);
 		}
 	}
-	if (run->since && since_param)
+	if (state->since && since_param)
 	{
 		char	   *overlap = spec_text(run->spec, "list", "since", "overlap");
 		Interval   *span = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(overlap ? overlap : "1 min"),
 																 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
 		TimestampTz from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-																   TimestampTzGetDatum(parse_time(run->since)),
+																   TimestampTzGetDatum(parse_time(state->since)),
 																   IntervalPGetDatum(span)));
 
 		url = http_url_add(url, since_param, time_text(from));
 	}
-	if (run->after && after_param)
-		url = http_url_add(url, after_param, run->after);
-	run->request = MemoryContextStrdup(run->context, url);
+	if (state->after && after_param)
+		url = http_url_add(url, after_param, state->after);
+	sync_keep(run, &run->request, url);
 }
 
 /* The body as jsonb; throws if it is none. */
 static Jsonb *
-read_json(SyncRun *run, HttpExchange *x)
+read_json(HttpExchange *x)
 {
 	/* 'application/json', 'application/problem+json; charset=...' */
 	if (strstr(x->content_type, "json") == NULL)
-		bad_answer(run, "is not JSON");
+		sync_bad_answer("is not JSON");
 	if (strlen(x->body) != x->len || !pg_verify_mbstr(PG_UTF8, x->body, x->len, true))
-		bad_answer(run, "is not UTF-8");
+		sync_bad_answer("is not UTF-8");
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 											  CStringGetDatum(pg_any_to_server(x->body, x->len, PG_UTF8))));
+}
+
+static void
+set_last(StoreArray *column, Datum value)
+{
+	column->values[column->n - 1] = value;
+	column->nulls[column->n - 1] = false;
 }
 
 static void
@@ -191,56 +203,88 @@ add_item(SyncRun *run, Jsonb *item, SyncPage *page, TimestampTz *newest)
 	char	   *id;
 	bool		deleted;
 	char	   *payload_path = spec_text(run->spec, "item", NULL, "payload");
-	char	   *version_path = spec_text(run->spec, "item", NULL, "version");
 
 	if (!find(spec_text(run->spec, "item", NULL, "id"), item, &v) ||
 		(id = scalar_text(&v)) == NULL || id[0] == '\0')
-		bad_answer(run, "has an item without an id");
-	store_array_add(&page->ids, CStringGetTextDatum(id), false);
-
+		sync_bad_answer("has an item without an id");
 	deleted = find(spec_text(run->spec, "item", NULL, "deleted"), item, &v) &&
 		!(v.type == jbvBool && !v.val.boolean);
-	store_array_add(&page->kinds, CStringGetTextDatum(deleted ? "delete" : "snapshot"), false);
+	sync_add_row(page, id, deleted ? "delete" : "snapshot");
 
-	if (find(version_path, item, &v))
+	if (find(spec_text(run->spec, "item", NULL, "version"), item, &v))
 	{
-		TimestampTz version = read_time(run, &v);
+		TimestampTz version = read_time(&v);
 
 		*newest = Max(*newest, version);
-		store_array_add(&page->versions, TimestampTzGetDatum(version), false);
+		set_last(&page->versions, TimestampTzGetDatum(version));
 	}
-	else
-		store_array_add(&page->versions, (Datum) 0, true);
-
 	if (find(spec_text(run->spec, "item", NULL, "created"), item, &v))
-		store_array_add(&page->created, TimestampTzGetDatum(read_time(run, &v)), false);
-	else
-		store_array_add(&page->created, (Datum) 0, true);
-
+		set_last(&page->created, TimestampTzGetDatum(read_time(&v)));
 	if (payload_path == NULL || deleted)
-		store_array_add(&page->payloads, JsonbPGetDatum(item), false);
+		set_last(&page->payloads, JsonbPGetDatum(item));
 	else if (find(payload_path, item, &v))
-		store_array_add(&page->payloads, JsonbPGetDatum(JsonbValueToJsonb(&v)), false);
+		set_last(&page->payloads, JsonbPGetDatum(JsonbValueToJsonb(&v)));
 	else
-		bad_answer(run, "has an item without a payload");
+		set_last(&page->faults, CStringGetTextDatum("the item has no payload where the connector looks for it"));
 }
 
-void
-sync_rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
+static void
+move_on(SyncRun *run, const char *after)
 {
-	Jsonb	   *json = read_json(run, x);
+	RestState  *state = run->state;
+
+	if (after && state->mark && strcmp(after, state->mark) == 0)
+		sync_bad_answer("repeats the position of an earlier page");
+	if (after && ++state->steps >= state->distance)
+	{
+		sync_keep(run, &state->mark, after);
+		state->distance = Max(1, state->distance * 2);
+		state->steps = 0;
+	}
+	sync_keep(run, &state->after, after);
+	if (after)
+		ask(run);
+	else
+		sync_keep(run, &run->request, NULL);
+}
+
+static void
+rest_begin(SyncRun *run)
+{
+	RestState  *state = palloc0(sizeof(RestState));
+
+	run->state = state;
+	run->method = "GET";
+	run->nheaders = 1;
+	run->headers[0] = "Accept: application/json";
+	state->since = sync_member(run->cursor, "since");
+	state->after = sync_member(run->progress, "after");
+	state->newest = sync_member(run->progress, "newest");
+	if (state->newest == NULL)
+		sync_keep(run, &state->newest, state->since);
+	ask(run);
+}
+
+static bool
+rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
+{
+	RestState  *state = run->state;
+	Jsonb	   *json;
 	JsonbValue	items;
 	JsonbValue	next;
-	TimestampTz newest = run->newest ? parse_time(run->newest) : DT_NOBEGIN;
+	TimestampTz newest = state->newest ? parse_time(state->newest) : DT_NOBEGIN;
 	char	   *after = NULL;
 	int			n;
 
+	sync_check_answered(x);
+	sync_check_status(x, 200);
+	json = read_json(x);
 	if (!find(spec_text(run->spec, "list", NULL, "items"), json, &items) ||
 		items.type != jbvBinary || !JsonContainerIsArray(items.val.binary.data))
-		bad_answer(run, "has no list of items where the connector looks for it");
+		sync_bad_answer("has no list of items where the connector looks for it");
 	n = JsonContainerSize(items.val.binary.data);
 	if (n > MAX_ITEMS)
-		bad_answer(run, "has more than 10,000 items on a page");
+		sync_bad_answer("has more than 10,000 items on a page");
 	for (int i = 0; i < n; i++)
 		add_item(run, JsonbValueToJsonb(getIthJsonbValueFromContainer(items.val.binary.data, i)), page, &newest);
 
@@ -248,14 +292,32 @@ sync_rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 		after = scalar_text(&next);
 	if (after && after[0] == '\0')
 		after = NULL;
-	if (after && run->after && strcmp(after, run->after) == 0)
-		bad_answer(run, "repeats the position of its page");
-
+	/* a stamp from the future must not make the next run miss what comes before it */
+	newest = Min(newest, GetCurrentTimestamp() + guc_clock_tolerance * USECS_PER_SEC);
 	if (!TIMESTAMP_NOT_FINITE(newest))
-		run->newest = MemoryContextStrdup(run->context, time_text(newest));
-	run->after = after ? MemoryContextStrdup(run->context, after) : NULL;
-	if (after)
-		sync_rest_begin(run);
-	else
-		run->request = NULL;
+		sync_keep(run, &state->newest, time_text(newest));
+	move_on(run, after);
+	return true;
 }
+
+static Datum
+rest_progress(SyncRun *run)
+{
+	RestState  *state = run->state;
+	const char *names[] = {"after", "newest"};
+	const char *values[] = {state->after, state->newest};
+
+	return sync_object(lengthof(names), names, values);
+}
+
+static Datum
+rest_cursor(SyncRun *run)
+{
+	RestState  *state = run->state;
+	const char *name = "since";
+	const char *value = state->newest;
+
+	return sync_object(1, &name, &value);
+}
+
+const SyncDriver sync_rest = {"rest", rest_begin, rest_read, rest_progress, rest_cursor};

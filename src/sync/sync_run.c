@@ -20,10 +20,8 @@
 #include "store/secret.h"
 #include "sync/sync.h"
 
-PG_FUNCTION_INFO_V1(sync_map_sql);
-
 static SyncRun *runs = NULL;	/* under way */
-static SyncRun *starting = NULL;	/* their start is not committed yet */
+static SyncRun *starting = NULL;	/* not prepared yet, or not even committed */
 
 static void
 free_run(SyncRun *run)
@@ -35,10 +33,10 @@ free_run(SyncRun *run)
 	MemoryContextDelete(run->context);
 }
 
-static char *
-member_text(Jsonb *json, const char *name)
+char *
+sync_member(Jsonb *json, const char *name)
 {
-	JsonbValue *v = json ? getKeyJsonValueFromContainer(&json->root, name, strlen(name), NULL) : NULL;
+	JsonbValue *v = json && JB_ROOT_IS_OBJECT(json) ? getKeyJsonValueFromContainer(&json->root, name, strlen(name), NULL) : NULL;
 
 	return v && v->type == jbvString ? pnstrdup(v->val.string.val, v->val.string.len) : NULL;
 }
@@ -60,6 +58,19 @@ column_jsonb(uint64 row, int col)
 	return isnull ? NULL : DatumGetJsonbPCopy(d);
 }
 
+static const SyncDriver *
+find_driver(const char *name)
+{
+	static const SyncDriver *const drivers[] = {&sync_rest, &sync_dav};
+
+	for (int i = 0; name && i < lengthof(drivers); i++)
+		if (strcmp(drivers[i]->name, name) == 0)
+			return drivers[i];
+	ereport(ERROR,
+			(errcode(ERRCODE_UNDEFINED_OBJECT),
+			 errmsg("the connector's driver does not read")));
+}
+
 /* A row of _start_runs as a run; its secrets come later, for that needs SPI. */
 static SyncRun *
 make_run(const char *tenant, uint64 row)
@@ -68,28 +79,26 @@ make_run(const char *tenant, uint64 row)
 	MemoryContext old = MemoryContextSwitchTo(context);
 	SyncRun    *run = palloc0(sizeof(SyncRun));
 	StrView		source = store_text(row, 2);
-	Jsonb	   *started_from = column_jsonb(row, 6);
-	Jsonb	   *progress = column_jsonb(row, 7);
+	StrView		kind = store_text(row, 3);
 	Jsonb	   *settings = column_jsonb(row, 8);
 
 	run->context = context;
+	run->next = starting;
+	starting = run;
 	run->tenant = pstrdup(tenant);
 	run->id = store_int8(row, 1);
 	run->source = pnstrdup(source.ptr, source.len);
+	run->full = kind.len == 4;
+	run->cursor = run->full ? NULL : column_jsonb(row, 6);
+	run->progress = column_jsonb(row, 7);
 	run->spec = column_jsonb(row, 9);
-	run->url = member_text(settings, "url");
+	run->failures = (int) store_int8(row, 10);
+	run->url = sync_member(settings, "url");
 	run->allow_http = member_true(settings, "allow_http");
 	run->allow_private = member_true(settings, "allow_private");
-	run->since = member_text(started_from, "since");
-	run->after = member_text(progress, "after");
-	run->newest = member_text(progress, "newest");
-	if (run->newest == NULL)
-		run->newest = run->since;
 	while (run->url[0] && run->url[strlen(run->url) - 1] == '/')
 		run->url[strlen(run->url) - 1] = '\0';
 	MemoryContextSwitchTo(old);
-	run->next = starting;
-	starting = run;
 	return run;
 }
 
@@ -118,16 +127,37 @@ sync_start_runs(const char *tenant)
 		(void) make_run(tenant, row);
 	SPI_finish();
 
-	for (SyncRun *run = starting; run; run = run->next)
-	{
-		MemoryContext old = MemoryContextSwitchTo(run->context);
+	guard_leave(&guard);
+}
 
-		run->username = secret_get(run->source, "username");
-		run->password = secret_get(run->source, "password");
-		run->token = secret_get(run->source, "token");
-		sync_rest_begin(run);
-		MemoryContextSwitchTo(old);
+SyncRun *
+sync_next_started(void)
+{
+	SyncRun    *run = starting;
+
+	if (run)
+	{
+		starting = run->next;
+		run->next = runs;
+		runs = run;
 	}
+	return run;
+}
+
+void
+sync_prepare(SyncRun *run)
+{
+	Guard		guard;
+	MemoryContext old;
+
+	guard_enter(&guard, run->tenant);
+	old = MemoryContextSwitchTo(run->context);
+	run->driver = find_driver(sync_member(run->spec, "driver"));
+	run->username = secret_get(run->source, "username");
+	run->password = secret_get(run->source, "password");
+	run->token = secret_get(run->source, "token");
+	run->driver->begin(run);
+	MemoryContextSwitchTo(old);
 	guard_leave(&guard);
 }
 
@@ -146,13 +176,13 @@ sync_forget(void)
 static void
 send_request(HttpEngine *engine, SyncRun *run)
 {
-	static const char *const headers[] = {"Accept: application/json"};
 	HttpRequest request = {0};
 
-	request.method = "GET";
+	request.method = run->method;
 	request.url = run->request;
-	request.nheaders = lengthof(headers);
-	request.headers = headers;
+	request.body = run->body;
+	request.nheaders = run->nheaders;
+	request.headers = run->headers;
 	request.username = run->username;
 	request.password = run->password;
 	request.token = run->token;
@@ -166,14 +196,6 @@ send_request(HttpEngine *engine, SyncRun *run)
 void
 sync_proceed(HttpEngine *engine)
 {
-	while (starting)
-	{
-		SyncRun    *run = starting;
-
-		starting = run->next;
-		run->next = runs;
-		runs = run;
-	}
 	for (SyncRun **p = &runs; *p;)
 	{
 		SyncRun    *run = *p;
@@ -190,50 +212,124 @@ sync_proceed(HttpEngine *engine)
 	}
 }
 
-/* Throws unless the answer is one that a driver can read. */
-static void
-check_answer(HttpExchange *x)
+void
+sync_check_answered(HttpExchange *x)
 {
-	if (x->fault == HTTP_REFUSED)
-		ereport(ERROR, (errcode(ERRCODE_SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION),
-						errmsg("%s", x->error)));
-	if (x->fault == HTTP_TOO_LARGE)
-		ereport(ERROR, (errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED), errmsg("%s", x->error)));
+	static const int codes[] = {
+		[HTTP_REFUSED] = ERRCODE_SQLSERVER_REJECTED_ESTABLISHMENT_OF_SQLCONNECTION,
+		[HTTP_TOO_LARGE] = ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+		[HTTP_FAILED] = ERRCODE_CONNECTION_FAILURE,
+	};
+
 	if (x->fault != HTTP_ANSWERED)
-		ereport(ERROR, (errcode(ERRCODE_CONNECTION_FAILURE), errmsg("%s", x->error)));
+		ereport(ERROR, (errcode(codes[x->fault]), errmsg("%s", x->error)));
+}
+
+void
+sync_check_status(HttpExchange *x, int expected)
+{
+	if (x->status == expected)
+		return;
 	if (x->status == 401 || x->status == 403)
 		ereport(ERROR, (errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
 						errmsg("the provider refused the credentials with status %d", x->status)));
 	if (x->status >= 300 && x->status < 400)
 		ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
 						errmsg("the provider redirects, which is not followed: status %d", x->status)));
-	if (x->status != 200)
-		ereport(ERROR, (errcode(x->status == 429 || x->status >= 500 ? ERRCODE_CONNECTION_FAILURE : ERRCODE_PROTOCOL_VIOLATION),
-						errmsg("the provider answered with status %d", x->status)));
+	ereport(ERROR, (errcode(x->status == 429 || x->status >= 500 ? ERRCODE_CONNECTION_FAILURE : ERRCODE_PROTOCOL_VIOLATION),
+					errmsg("the provider answered with status %d", x->status)));
 }
 
-static Datum
-progress_json(const char *name, const char *value, const char *name2, const char *value2)
+void
+sync_bad_answer(const char *what)
+{
+	ereport(ERROR,
+			(errcode(ERRCODE_PROTOCOL_VIOLATION),
+			 errmsg("the provider's answer %s", what)));
+}
+
+Datum
+sync_object(int n, const char *const *names, const char *const *values)
 {
 	JsonbParseState *state = NULL;
-	const char *pairs[2][2] = {{name, value}, {name2, value2}};
 
 	(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
-	for (int i = 0; i < 2; i++)
+	for (int i = 0; i < n; i++)
 	{
 		JsonbValue	v;
 
-		if (pairs[i][1] == NULL)
+		if (values[i] == NULL)
 			continue;
 		v.type = jbvString;
-		v.val.string.val = (char *) pairs[i][0];
-		v.val.string.len = strlen(pairs[i][0]);
+		v.val.string.val = (char *) names[i];
+		v.val.string.len = strlen(names[i]);
 		(void) pushJsonbValue(&state, WJB_KEY, &v);
-		v.val.string.val = (char *) pairs[i][1];
-		v.val.string.len = strlen(pairs[i][1]);
+		v.val.string.val = (char *) values[i];
+		v.val.string.len = strlen(values[i]);
 		(void) pushJsonbValue(&state, WJB_VALUE, &v);
 	}
 	return JsonbPGetDatum(JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL)));
+}
+
+void
+sync_keep(SyncRun *run, char **field, const char *value)
+{
+	char	   *kept = value ? MemoryContextStrdup(run->context, value) : NULL;
+
+	if (*field)
+		pfree(*field);
+	*field = kept;
+}
+
+/* The columns of a page that a row may leave NULL. */
+static void
+page_columns(SyncPage *page, StoreArray **columns)
+{
+	columns[0] = &page->versions;
+	columns[1] = &page->created;
+	columns[2] = &page->modified;
+	columns[3] = &page->payloads;
+	columns[4] = &page->etags;
+	columns[5] = &page->faults;
+}
+
+void
+sync_add_row(SyncPage *page, const char *id, const char *kind)
+{
+	StoreArray *columns[6];
+
+	store_array_add(&page->ids, CStringGetTextDatum(id), false);
+	store_array_add(&page->kinds, CStringGetTextDatum(kind), false);
+	page_columns(page, columns);
+	for (int i = 0; i < lengthof(columns); i++)
+		store_array_add(columns[i], (Datum) 0, true);
+}
+
+static void
+page_init(SyncPage *page)
+{
+	static const Oid types[6] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID};
+	StoreArray *columns[6];
+
+	store_array_init(&page->ids, TEXTOID);
+	store_array_init(&page->kinds, TEXTOID);
+	page_columns(page, columns);
+	for (int i = 0; i < lengthof(columns); i++)
+		store_array_init(columns[i], types[i]);
+}
+
+/* Begin again with everything: the provider does not know where we left off. */
+static void
+restart_in_full(SyncRun *run, StoreArray *id)
+{
+	MemoryContext old;
+
+	store_run("SELECT contactsync._restart_run(($1)[1])", 1, (StoreArray *[]) {id});
+	run->full = true;
+	run->cursor = run->progress = NULL;
+	old = MemoryContextSwitchTo(run->context);
+	run->driver->begin(run);
+	MemoryContextSwitchTo(old);
 }
 
 void
@@ -243,28 +339,31 @@ sync_answer(SyncRun *run, HttpExchange *x)
 	SyncPage	page;
 	StoreArray	id;
 	StoreArray	json;
+	Datum		cursor;
 
-	check_answer(x);
 	guard_enter(&guard, run->tenant);
-	SPI_connect();
-	store_array_init(&page.ids, TEXTOID);
-	store_array_init(&page.kinds, TEXTOID);
-	store_array_init(&page.versions, TIMESTAMPTZOID);
-	store_array_init(&page.created, TIMESTAMPTZOID);
-	store_array_init(&page.payloads, JSONBOID);
-	sync_rest_read(run, x, &page);
-	run->sent = false;
-
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	page_init(&page);
 	store_array_init(&id, INT8OID);
 	store_array_add(&id, Int64GetDatum(run->id), false);
-	store_array_init(&json, JSONBOID);
-	store_array_add(&json, progress_json("after", run->after, "newest", run->newest), false);
-	store_run("SELECT contactsync._store_page(($1)[1], $2, $3, $4, $5, $6, ($7)[1])", 7,
-			  (StoreArray *[]) {&id, &page.ids, &page.kinds, &page.versions, &page.created, &page.payloads, &json});
-	if (run->request == NULL)
+	run->sent = false;
+	if (!run->driver->read(run, x, &page))
+		restart_in_full(run, &id);
+	else
 	{
-		json.values[0] = progress_json("since", run->newest, "", NULL);
-		store_run("SELECT contactsync._finish_run(($1)[1], ($2)[1])", 2, (StoreArray *[]) {&id, &json});
+		store_array_init(&json, JSONBOID);
+		store_array_add(&json, run->driver->progress(run), false);
+		store_run("SELECT contactsync._store_page(($1)[1], $2, $3, $4, $5, $6, $7, $8, $9, ($10)[1])", 10,
+				  (StoreArray *[]) {&id, &page.ids, &page.kinds, &page.versions, &page.created, &page.modified,
+				  &page.payloads, &page.etags, &page.faults, &json});
+		if (run->request == NULL)
+		{
+			cursor = run->driver->cursor(run);
+			json.values[0] = cursor;
+			json.nulls[0] = cursor == (Datum) 0;
+			store_run("SELECT contactsync._finish_run(($1)[1], ($2)[1])", 2, (StoreArray *[]) {&id, &json});
+		}
 	}
 	SPI_finish();
 	guard_leave(&guard);
@@ -293,41 +392,4 @@ sync_fail(SyncRun *run, const char *code, const char *reason, int retry_after)
 			  (StoreArray *[]) {&id, &texts, &seconds});
 	SPI_finish();
 	guard_leave(&guard);
-}
-
-/*
- * _map(connector text, payload jsonb) -> contact
- */
-Datum
-sync_map_sql(PG_FUNCTION_ARGS)
-{
-	MemoryContext context = CurrentMemoryContext;
-	StoreArray	name;
-	Jsonb	   *payload;
-	Contact    *result;
-	Contact    *copy;
-	uint64		n;
-	bool		isnull;
-	Datum		map;
-
-	if (PG_ARGISNULL(0) || PG_ARGISNULL(1))
-		PG_RETURN_NULL();
-	payload = PG_GETARG_JSONB_P(1);
-	SPI_connect();
-	store_array_init(&name, TEXTOID);
-	store_array_add(&name, PG_GETARG_DATUM(0), false);
-	n = store_run("SELECT c.spec -> 'map' FROM (SELECT contactsync._connector(($1)[1]) AS spec) c WHERE c.spec IS NOT NULL",
-				  1, (StoreArray *[]) {&name});
-	if (n == 0)
-		ereport(ERROR,
-				(errcode(ERRCODE_UNDEFINED_OBJECT),
-				 errmsg("connector \"%s\" does not exist", text_to_cstring(PG_GETARG_TEXT_PP(0)))));
-	map = store_value(0, 1, &isnull);
-	if (!isnull)
-		payload = contact_map(DatumGetJsonbP(map), payload, false);
-	result = contact_from_jsonb(payload, NULL);
-	copy = MemoryContextAlloc(context, VARSIZE(result));
-	memcpy(copy, result, VARSIZE(result));
-	SPI_finish();
-	PG_RETURN_CONTACT_P(copy);
 }

@@ -206,17 +206,6 @@ find_work(MemoryContext context, TimestampTz *next_poll)
 	return result;
 }
 
-/* Apply a tenant's events; false if more are due. */
-static void
-apply_events(const char *tenant, bool *more)
-{
-	begin();
-	step_down();
-	pgstat_report_activity(STATE_RUNNING, "contactsync: applying events");
-	*more |= store_process(tenant, EVENTS_AT_A_TIME);
-	commit();
-}
-
 /* In all tenants, queue the runs that a crash cut short. */
 static void
 requeue_runs(void)
@@ -245,35 +234,91 @@ requeue_runs(void)
 	commit();
 }
 
-/* One tenant's work, with a recovery of its own; *fault tells of an error. */
-static void
-do_item(MemoryContext context, HttpEngine *engine, Work *w, bool *more, bool *fault)
+/* What may go wrong with an item: a tenant's work, a run, an answer. */
+typedef void (*ItemFunction) (void *item, void *arg);
+
+/* Do something for an item in a transaction of its own; NULL, or what went wrong. */
+static ErrorData *
+try_item(MemoryContext context, ItemFunction function, void *item, void *arg)
 {
+	ErrorData  *volatile fault = NULL;
+
 	PG_TRY();
 	{
-		if (w->events)
-			apply_events(w->tenant, more);
-		if (w->runs)
-		{
-			begin();
-			step_down();
-			sync_start_runs(w->tenant);
-			commit();
-			sync_proceed(engine);
-		}
+		begin();
+		step_down();
+		function(item, arg);
+		commit();
 	}
 	PG_CATCH();
 	{
 		MemoryContextSwitchTo(context);
-		HOLD_INTERRUPTS();
-		EmitErrorReport();
-		recover();
+		fault = CopyErrorData();
 		FlushErrorState();
-		sync_forget();
-		RESUME_INTERRUPTS();
-		*fault = true;
+		recover();
 	}
 	PG_END_TRY();
+	MemoryContextSwitchTo(context);
+	return fault;
+}
+
+static void
+do_events(void *work, void *more)
+{
+	pgstat_report_activity(STATE_RUNNING, "contactsync: applying events");
+	*(bool *) more |= store_process(((Work *) work)->tenant, EVENTS_AT_A_TIME);
+}
+
+static void
+do_start_runs(void *work, void *arg)
+{
+	sync_start_runs(((Work *) work)->tenant);
+}
+
+static void
+do_prepare(void *run, void *arg)
+{
+	sync_prepare(run);
+}
+
+static void
+do_answer(void *run, void *exchange)
+{
+	sync_answer(run, exchange);
+}
+
+/* A run cannot go on: store why. */
+static void
+fail_run(SyncRun *run, ErrorData *fault, int retry_after)
+{
+	begin();
+	step_down();
+	sync_fail(run, unpack_sql_state(fault->sqlerrcode), fault->message, retry_after);
+	commit();
+}
+
+/* One tenant's work; false if something went wrong with it. */
+static bool
+do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
+{
+	ErrorData  *fault = NULL;
+	ErrorData  *run_fault;
+	SyncRun    *run;
+
+	if (w->events)
+		fault = try_item(context, do_events, w, more);
+	if (w->runs && fault == NULL && (fault = try_item(context, do_start_runs, w, NULL)) != NULL)
+		sync_forget();
+	while ((run = sync_next_started()) != NULL)
+		if ((run_fault = try_item(context, do_prepare, run, NULL)) != NULL)
+			fail_run(run, run_fault, -1);
+	sync_proceed(engine);
+	if (fault)
+		ereport(LOG,
+				(errcode(fault->sqlerrcode),
+				 errmsg("contactsync worker: %s", fault->message),
+				 errhint("It will be tried again.")));
+	return fault == NULL;
 }
 
 /* Do all that is due now; true if there is more to do at once. */
@@ -286,37 +331,12 @@ do_work(MemoryContext context, HttpEngine *engine, TimestampTz *next_poll)
 
 	foreach(cell, work)
 	{
-		bool		fault = false;
-
 		CHECK_FOR_INTERRUPTS();
-		do_item(context, engine, lfirst(cell), &more, &fault);
 		/* whatever it is, do not meet it in a loop */
-		if (fault)
+		if (!do_tenant(context, engine, lfirst(cell), &more))
 			*next_poll = Min(*next_poll, GetCurrentTimestamp() + ERROR_PAUSE_MS * 1000);
 	}
 	return more;
-}
-
-/* Give an answer to its run; what goes wrong comes back as *fault. */
-static void
-take_answer(MemoryContext context, HttpExchange *x, ErrorData **fault)
-{
-	PG_TRY();
-	{
-		begin();
-		step_down();
-		sync_answer(x->owner, x);
-		commit();
-	}
-	PG_CATCH();
-	{
-		MemoryContextSwitchTo(context);
-		*fault = CopyErrorData();
-		recover();
-		FlushErrorState();
-	}
-	PG_END_TRY();
-	MemoryContextSwitchTo(context);
 }
 
 /* Hand the answers that have come to their runs; true if there were any. */
@@ -329,17 +349,11 @@ take_answers(MemoryContext context, HttpEngine *engine)
 	http_poll(engine);
 	while ((x = http_next(engine)) != NULL)
 	{
-		ErrorData  *fault = NULL;
+		ErrorData  *fault = try_item(context, do_answer, x->owner, x);
 
 		any = true;
-		take_answer(context, x, &fault);
 		if (fault)
-		{
-			begin();
-			step_down();
-			sync_fail(x->owner, unpack_sql_state(fault->sqlerrcode), fault->message, x->retry_after);
-			commit();
-		}
+			fail_run(x->owner, fault, x->retry_after);
 		http_free(x);
 		sync_proceed(engine);
 	}

@@ -140,6 +140,15 @@ sql(qq{SELECT add_source('inside', 'rest', '{"url": "http://127.0.0.1:$port/api"
 $run = sql(q{SELECT sync('inside')});
 is(sql("SELECT wait_for_run($run, '20 s')") . ' ' . sql("SELECT error_code FROM runs WHERE id = $run"), 'failed 08004', 'a private address is refused unless the source allows it');
 
+# ---- a run that cannot even begin costs nobody else ----
+spew("$dir/gone", "tok\n");
+sql(qq{SELECT add_source('keyless', 'demo', '{"url": "http://127.0.0.1:$port/api", "poll": false, "allow_http": true, "allow_private": true}',
+	'{"token": {"file": "$dir/gone"}}')});
+unlink "$dir/gone";
+$run = sql(q{SELECT sync('keyless')});
+is(sql("SELECT wait_for_run($run, '20 s')") . ' ' . sql("SELECT error_code FROM runs WHERE id = $run"), 'failed 58P01', 'a secret file that is missing fails its run');
+is((run_source())[0], 'succeeded', 'and no other');
+
 # ---- kill -9 in the middle ----
 set_crm(contacts => [ map { person($_, 9) } 1 .. 400 ], fault => 'hang', fault_from => 1);
 my ($rc, $out, $err) = $node->psql('postgres', "SET search_path = contactsync; SELECT sync('crm', true)");

@@ -1,0 +1,67 @@
+# Servers of others, for tests: a CRM (test/sandbox/crm.py) and CardDAV servers.
+package Peers;
+use strict;
+use warnings;
+use Exporter 'import';
+use FindBin;
+use HTTP::Tiny;
+use IPC::Run;
+use MIME::Base64;
+use PostgreSQL::Test::Cluster;
+use Time::HiRes qw(usleep);
+
+our @EXPORT = qw(spew start_radicale start_xandikos dav card);
+
+# Replace a file at once.
+sub spew
+{
+	my ($file, $text) = @_;
+	open my $f, '>', "$file.new" or die "$file: $!";
+	print $f $text;
+	close $f;
+	rename "$file.new", $file or die $!;
+}
+
+sub wait_for_server
+{
+	my ($url) = @_;
+	for (1 .. 500)
+	{
+		return if HTTP::Tiny->new(timeout => 2)->get($url)->{status} != 599;
+		usleep(20_000);
+	}
+	die "no server at $url";
+}
+
+# Radicale in a folder, for the user ann with the password pw; (handle, URL).
+sub start_radicale
+{
+	my ($dir) = @_;
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	mkdir $dir;
+	spew("$dir/users", "ann:pw\n");
+	spew("$dir/config", qq{[server]\nhosts = 127.0.0.1:$port\n[auth]\ntype = htpasswd\nhtpasswd_filename = $dir/users\nhtpasswd_encryption = plain\n}
+		. qq{delay = 0\n[storage]\nfilesystem_folder = $dir/data\n[logging]\nlevel = warning\n});
+	my $log = "$dir/log";
+	my $handle = IPC::Run::start([ '/usr/bin/python3', '-m', 'radicale', '-C', "$dir/config" ], '<', \undef, '>', $log, '2>&1');
+	wait_for_server("http://127.0.0.1:$port/");
+	return ($handle, "http://127.0.0.1:$port");
+}
+
+# A request as the user ann; (status, body, headers).
+sub dav
+{
+	my ($method, $url, $body, %headers) = @_;
+	my $r = HTTP::Tiny->new(timeout => 60)->request($method, $url,
+		{ content => $body // '', headers => { Authorization => 'Basic ' . encode_base64('ann:pw', ''), 'Content-Type' => 'text/vcard; charset=utf-8', %headers } });
+	return wantarray ? ($r->{status}, $r->{content}, $r->{headers}) : $r->{status};
+}
+
+# A vCard of a person; more are lines of it.
+sub card
+{
+	my ($id, $first, $last, @more) = @_;
+	return join("\r\n", 'BEGIN:VCARD', 'VERSION:3.0', "UID:$id", "N:$last;$first;;;", "FN:$first $last", @more, 'END:VCARD', '');
+}
+
+1;
