@@ -92,17 +92,24 @@ typedef struct MergeRecord
 } MergeRecord;
 
 extern int	merge_observation_cmp(const MergeObservation *a, const MergeObservation *b);
+/* Does another observation of the same version win over the i-th?  obs is sorted. */
+extern bool merge_overruled(const MergeObservation *obs, int nobs, int i);
 extern void merge_record_init(MergeRecord *r);
 /*
+ * Put deletes by absence that a later sighting shows to have been wrong behind
+ * the other observations, whose number is returned: nothing is lost to them.
+ */
+extern int	merge_drop_refuted(MergeObservation *obs, int nobs, MergeSightings sightings);
+/*
  * Fold all observations of a record from nothing.  "source" goes into the stamps.
- * obs is sorted in place; duplicates (equal digests) count once.
+ * obs is sorted in place, refuted deletes last; duplicates (equal digests) count once.
  */
 extern void merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings,
 					   StrView source, MergeRecord *result);
 /*
  * Add one observation to a folded record in place of a refold; false, with r
- * untouched, if that is not possible (late, a delete or undelete, dead record):
- * then the caller refolds.
+ * untouched, if that is not possible (late, a delete or undelete, a record that
+ * was deleted before): then the caller refolds.
  */
 extern bool merge_fold_step(MergeRecord *r, const MergeObservation *obs, StrView source);
 
@@ -184,6 +191,7 @@ typedef struct MergeRun
 	StrView		key;			/* metadata key, else empty */
 	int64		at;				/* first version of the run */
 	StrView		bytes;			/* content of the claim; ptr NULL = withdrawn */
+	bool		complete;		/* fills the group's lead member */
 } MergeRun;
 
 typedef struct MergeInput
@@ -223,7 +231,7 @@ typedef enum MergeVerdict
 	MV_EXCLUDED,				/* by "only" */
 	MV_WITHDRAWN,				/* cleared by its source */
 	MV_INCOMPLETE,				/* does not fill the group's lead member */
-	MV_DECIDED,					/* overruled or chosen by a decision */
+	MV_OVERRULED,				/* by a decision */
 	MV_DEAD						/* its record is deleted */
 } MergeVerdict;
 

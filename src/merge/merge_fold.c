@@ -11,8 +11,8 @@
 
 #include "merge/merge.h"
 
-int
-merge_observation_cmp(const MergeObservation *a, const MergeObservation *b)
+static int
+version_cmp(const MergeObservation *a, const MergeObservation *b)
 {
 	if (a->effective != b->effective)
 		return a->effective < b->effective ? -1 : 1;
@@ -20,19 +20,29 @@ merge_observation_cmp(const MergeObservation *a, const MergeObservation *b)
 		return a->raw < b->raw ? -1 : 1;
 	if (a->seq != b->seq)
 		return a->seq < b->seq ? -1 : 1;
-	return memcmp(a->digest, b->digest, MERGE_DIGEST_LEN);
+	return 0;
+}
+
+int
+merge_observation_cmp(const MergeObservation *a, const MergeObservation *b)
+{
+	int			r = version_cmp(a, b);
+
+	return r ? r : memcmp(a->digest, b->digest, MERGE_DIGEST_LEN);
+}
+
+/* Does another observation of the same version win over the i-th?  obs is sorted. */
+bool
+merge_overruled(const MergeObservation *obs, int nobs, int i)
+{
+	return i + 1 < nobs && version_cmp(&obs[i], &obs[i + 1]) == 0 &&
+		obs[i + 1].kind != MK_DELETE && merge_observation_cmp(&obs[i], &obs[i + 1]) != 0;
 }
 
 static int
 observation_qsort_cmp(const void *a, const void *b)
 {
 	return merge_observation_cmp(a, b);
-}
-
-static bool
-same_version(const MergeObservation *a, const MergeObservation *b)
-{
-	return a->effective == b->effective && a->raw == b->raw && a->seq == b->seq;
 }
 
 static inline bool
@@ -165,11 +175,31 @@ apply(ContactValue *state, const MergeObservation *o, StrView source)
 	{
 		const ContactItem *e = &o->claims.elements[k];
 		ContactItem gone = tombstone(e->field, e->key);
+		int			marker = contact_find(state, e->field, nokey);
 
-		if ((e->flags & CI_TOMBSTONE) && contact_find(state, e->field, e->key) < 0)
+		if (!(e->flags & CI_TOMBSTONE) || contact_find(state, e->field, e->key) >= 0)
+			continue;
+		/* it was not there either when the whole list was first covered */
+		if (marker >= 0)
+		{
+			const ContactStamp *s = &state->stamps[state->items[marker].stamp];
+
+			put_cell(&next, &gone, source, o->effective, s->changed_at, s->flags);
+		}
+		else
 			put_cell(&next, &gone, source, o->effective, o->effective, 0);
 	}
 
+	/* a list has one primary: the one named last */
+	for (int k = 0; k < said->nitems; k++)
+	{
+		if (!(said->items[k].flags & CI_PRIMARY))
+			continue;
+		for (int n = 0; n < next.nitems; n++)
+			if (next.items[n].field == said->items[k].field &&
+				strview_cmp(next.items[n].key, said->items[k].key) != 0)
+				next.items[n].flags &= ~CI_PRIMARY;
+	}
 	contact_sort(&next);
 	*state = next;
 }
@@ -202,9 +232,9 @@ merge_fold_step(MergeRecord *r, const MergeObservation *o, StrView source)
 {
 	bool		first = r->last.effective == MERGE_TIME_MIN;
 
-	/* after a delete, the first content decides what is left of the time before it */
+	/* what comes after a delete may decide what is left of the time before it */
 	if ((o->kind != MK_SNAPSHOT && o->kind != MK_PATCH) || (!first && !r->alive) ||
-		(r->deleted_at != MERGE_TIME_MIN && r->version <= r->deleted_at))
+		r->deleted_at != MERGE_TIME_MIN)
 		return false;
 	if (!first &&
 		(o->effective < r->last.effective ||
@@ -218,60 +248,86 @@ merge_fold_step(MergeRecord *r, const MergeObservation *o, StrView source)
 	return true;
 }
 
-/* Is an observation a proof of life after a delete? */
+/* Is an observation proof of life, newer than a delete? */
 static bool
-revives(const MergeObservation *o, int64 deleted_at)
+revives(const MergeObservation *o, const MergeObservation *delete)
 {
 	return o->kind != MK_DELETE &&
-		(o->created > deleted_at || (o->kind == MK_UNDELETE && o->effective > deleted_at));
+		(o->created > delete->effective || (o->kind == MK_UNDELETE && version_cmp(o, delete) > 0));
 }
 
-/*
- * Leave out deletes by absence that a later sighting shows to have been wrong:
- * nothing of the record is lost to them.
- */
-static int
-drop_refuted(MergeObservation *obs, int nobs, int64 seen_at)
+int
+merge_drop_refuted(MergeObservation *obs, int nobs, MergeSightings sightings)
 {
+	MergeObservation *refuted;
+	MergeObservation shown = {0};
+	bool		any = false;
 	int			n = 0;
+	int			nrefuted = 0;
 
 	for (int i = 0; i < nobs; i++)
-		if (obs[i].kind == MK_SNAPSHOT)
-			seen_at = Max(seen_at, obs[i].effective);
+		nrefuted += obs[i].inferred;
+	if (nrefuted == 0)
+		return nobs;
+	refuted = palloc_extended(sizeof(MergeObservation) * nrefuted, MCXT_ALLOC_HUGE);
+	nrefuted = 0;
 	for (int i = 0; i < nobs; i++)
-		if (obs[i].kind != MK_DELETE || !obs[i].inferred || obs[i].effective >= seen_at)
+	{
+		if (obs[i].kind != MK_SNAPSHOT || (any && version_cmp(&obs[i], &shown) <= 0))
+			continue;
+		shown = obs[i];
+		any = true;
+	}
+	for (int i = 0; i < nobs; i++)
+	{
+		if (obs[i].kind == MK_DELETE && obs[i].inferred &&
+			(sightings.seen_at > obs[i].effective || (any && version_cmp(&shown, &obs[i]) > 0)))
+			refuted[nrefuted++] = obs[i];
+		else
 			obs[n++] = obs[i];
+	}
+	memcpy(obs + n, refuted, sizeof(MergeObservation) * nrefuted);
+	pfree(refuted);
 	return n;
 }
 
 /*
- * Where what counts begins: after the last delete that nothing takes back.  A
- * proof of life without content of its own (an undelete, or a sighting after the
- * newest delete) restores what the delete had removed; one with content starts
- * afresh.
+ * The delete that the state starts after, or NULL if nothing is lost.  A proof
+ * of life without content of its own takes back what the delete before it had
+ * removed: a bare undelete, and for the newest delete, which is the one that the
+ * newest sighting speaks of, that.  Any other starts afresh; a delete of what is
+ * dead already removes nothing.
  */
-static int64
-find_start(const MergeObservation *obs, int nobs, int64 deleted_at, bool sighted)
+static const MergeObservation *
+start_of_state(const MergeObservation *obs, int nobs, bool sighted)
 {
-	int64		start = MERGE_TIME_MIN;
+	const MergeObservation *start = NULL;
 
 	for (int i = 0; i < nobs; i++)
 	{
-		int64		at = obs[i].effective;
-		bool		undeleted = false;
+		const MergeObservation *d = &obs[i];
+		bool		restored = false;
 		bool		content = false;
+		bool		revived = false;
+		int			next;
 
-		if (obs[i].kind != MK_DELETE)
+		if (d->kind != MK_DELETE)
 			continue;
-		for (int j = i + 1; j < nobs && !(obs[j].kind == MK_DELETE && obs[j].effective > at); j++)
+		/* what bears the delete's own version comes before it */
+		for (next = i + 1; next < nobs; next++)
 		{
-			if (obs[j].effective == at)
+			if (version_cmp(&obs[next], d) == 0)
 				continue;
-			content |= is_claim(&obs[j]);
-			undeleted |= obs[j].kind == MK_UNDELETE && !is_claim(&obs[j]);
+			if (obs[next].kind == MK_DELETE)
+				break;
+			content |= is_claim(&obs[next]);
+			restored |= obs[next].kind == MK_UNDELETE && !is_claim(&obs[next]);
 		}
-		if (!undeleted && (content || at != deleted_at || !sighted))
-			start = at;
+		restored |= next == nobs && sighted && !content;
+		for (int k = 0; k < next && !revived; k++)
+			revived = revives(&obs[k], d);
+		if (!restored && (revived || next == nobs))
+			start = d;
 	}
 	return start;
 }
@@ -279,7 +335,8 @@ find_start(const MergeObservation *obs, int nobs, int64 deleted_at, bool sighted
 void
 merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView source, MergeRecord *r)
 {
-	int64		start;
+	const MergeObservation *start;
+	const MergeObservation *newest = NULL;	/* delete */
 	bool		sighted;
 	bool		any = false;
 
@@ -289,29 +346,29 @@ merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView so
 		return;
 	qsort(obs, nobs, sizeof(MergeObservation), observation_qsort_cmp);
 	set_last(r, &obs[nobs - 1]);
-	nobs = drop_refuted(obs, nobs, sightings.seen_at);
+	nobs = merge_drop_refuted(obs, nobs, sightings);
 
 	for (int i = 0; i < nobs; i++)
 		if (obs[i].kind == MK_DELETE)
-			r->deleted_at = obs[i].effective;
+			newest = &obs[i];
+	if (newest)
+		r->deleted_at = newest->effective;
 	sighted = sightings.seen_at > Max(r->deleted_at, sightings.gone_at);
-	r->alive = r->deleted_at == MERGE_TIME_MIN || sighted;
+	r->alive = newest == NULL || sighted;
 	for (int i = 0; i < nobs && !r->alive; i++)
-		r->alive = revives(&obs[i], r->deleted_at);
+		r->alive = revives(&obs[i], newest);
+	start = start_of_state(obs, nobs, sighted);
 
-	start = find_start(obs, nobs, r->deleted_at, sighted);
 	for (int i = 0; i < nobs; i++)
 	{
 		bool		duplicate = i > 0 && merge_observation_cmp(&obs[i - 1], &obs[i]) == 0;
-		bool		overruled = i + 1 < nobs && same_version(&obs[i], &obs[i + 1]) &&
-			obs[i + 1].kind != MK_DELETE && merge_observation_cmp(&obs[i], &obs[i + 1]) != 0;
 
 		if (obs[i].kind == MK_DELETE || duplicate ||
-			(start != MERGE_TIME_MIN && obs[i].effective <= start))
+			(start && version_cmp(&obs[i], start) <= 0))
 			continue;
 		any = true;
 		/* of two that bear one version the larger wins as a whole */
-		if (overruled)
+		if (merge_overruled(obs, nobs, i))
 			r->same_version_conflicts++;
 		else if (r->alive)
 			add_claims(r, &obs[i], source);

@@ -22,7 +22,7 @@ const char *const merge_rule_names[] = {
 
 const char *const merge_verdict_names[] = {
 	"won", "lost", "united", "in_review", "excluded", "withdrawn", "incomplete",
-	"decided", "dead"
+	"overruled", "dead"
 };
 
 static const MergeUnit unit_of[CF_COUNT] = {

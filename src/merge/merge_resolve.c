@@ -176,11 +176,55 @@ emit_claim_item(Resolver *s, const Claim *c, const ContactItem *item)
 		 merge_changed_at(r, stamp), stamp->flags);
 }
 
-static void
-explain_claims(Resolver *s, ContactField field, StrView key, int64 decision_id)
+static MergeCandidate *
+add_candidate(Resolver *s, ContactField field, StrView key)
 {
 	MergeResult *result = s->result;
+	MergeCandidate *out;
 
+	if (result->ncandidates == s->maxcandidates)
+	{
+		s->maxcandidates = Max(64, s->maxcandidates * 2);
+		result->candidates = result->candidates ?
+			repalloc(result->candidates, sizeof(MergeCandidate) * s->maxcandidates) :
+			palloc(sizeof(MergeCandidate) * s->maxcandidates);
+	}
+	out = &result->candidates[result->ncandidates++];
+	memset(out, 0, sizeof(*out));
+	out->field = field;
+	out->key = key;
+	out->rule = s->rule;
+	return out;
+}
+
+/* A decided value that nobody claims stands before the claims. */
+static void
+explain_decision(Resolver *s, ContactField field, StrView key, const MergeDecision *decision)
+{
+	int			n = decision->cleared ? 0 : decision->nitems;
+
+	for (int k = 0; k < Max(n, 1); k++)
+	{
+		MergeCandidate *out = add_candidate(s, n ? decision->items[k].field : field, key);
+
+		out->input = -1;
+		out->item = n ? &decision->items[k] : NULL;
+		out->rank = 1;
+		out->changed_at = out->as_of = decision->decided_at;
+		out->verdict = MV_WON;
+		out->decision_id = decision->id;
+	}
+}
+
+static void
+explain_claims(Resolver *s, ContactField field, StrView key, const MergeDecision *decision)
+{
+	bool		claimed = decision == NULL;
+
+	for (int i = 0; i < s->nclaims; i++)
+		claimed |= s->claims[i].verdict == MV_WON;
+	if (s->explain && !claimed)
+		explain_decision(s, field, key, decision);
 	for (int i = 0; s->explain && i < s->nclaims; i++)
 	{
 		const Claim *c = &s->claims[i];
@@ -188,28 +232,16 @@ explain_claims(Resolver *s, ContactField field, StrView key, int64 decision_id)
 
 		for (int k = 0; k < n; k++)
 		{
-			MergeCandidate *out;
+			MergeCandidate *out = add_candidate(s, c->nitems ? c->items[k]->field : field, key);
 
-			if (result->ncandidates == s->maxcandidates)
-			{
-				s->maxcandidates = Max(64, s->maxcandidates * 2);
-				result->candidates = result->candidates ?
-					repalloc(result->candidates, sizeof(MergeCandidate) * s->maxcandidates) :
-					palloc(sizeof(MergeCandidate) * s->maxcandidates);
-			}
-			out = &result->candidates[result->ncandidates++];
-			memset(out, 0, sizeof(*out));
 			out->input = c->input;
-			out->field = c->nitems ? c->items[k]->field : field;
-			out->key = key;
 			out->item = c->nitems ? c->items[k] : NULL;
-			out->rank = i + 1;
+			out->rank = i + 1 + !claimed;
 			out->changed_at = c->changed_at;
 			out->as_of = c->as_of;
 			out->estimate = !c->witnessed;
-			out->rule = s->rule;
 			out->verdict = c->verdict;
-			out->decision_id = decision_id;
+			out->decision_id = decision ? decision->id : 0;
 			claim_digest(s, c, out->digest);
 		}
 	}
@@ -228,7 +260,7 @@ static void
 collect(Resolver *s, uint32 fields, StrView key, ContactField lead)
 {
 	bool		any_complete = false;
-	bool		any_witnessed = false;
+	bool		any_witnessed[2] = {false, false};
 
 	s->nclaims = 0;
 	for (int i = 0; i < s->ninputs; i++)
@@ -276,10 +308,16 @@ collect(Resolver *s, uint32 fields, StrView key, ContactField lead)
 			s->rule->only && c->rank == s->rule->nsources ? MV_EXCLUDED : MV_LOST;
 		s->nclaims++;
 		if (c->verdict == MV_LOST)
-		{
 			any_complete |= c->complete;
-			any_witnessed |= c->witnessed;
-		}
+	}
+	for (int i = 0; i < s->nclaims; i++)
+	{
+		Claim	   *c = &s->claims[i];
+
+		if (c->verdict == MV_LOST && any_complete && !c->complete)
+			c->verdict = MV_INCOMPLETE;
+		if (c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE)
+			any_witnessed[c->verdict == MV_INCOMPLETE] |= c->witnessed;
 	}
 
 	/*
@@ -290,9 +328,8 @@ collect(Resolver *s, uint32 fields, StrView key, ContactField lead)
 	{
 		Claim	   *c = &s->claims[i];
 
-		c->compare_at = any_witnessed ? c->changed_at : last_modification(&s->inputs[c->input].record);
-		if (c->verdict == MV_LOST && any_complete && !c->complete)
-			c->verdict = MV_INCOMPLETE;
+		c->compare_at = any_witnessed[c->verdict == MV_INCOMPLETE] ? c->changed_at :
+			last_modification(&s->inputs[c->input].record);
 		/* what does not compete goes behind what does */
 		c->complete = c->verdict == MV_LOST;
 	}
@@ -304,6 +341,16 @@ static bool
 competes(const Claim *c)
 {
 	return c->verdict == MV_LOST;
+}
+
+/* Does it fill the group's lead member? */
+static bool
+lead_filled(const Claim *c, ContactField lead)
+{
+	for (int i = 0; i < c->nitems; i++)
+		if (c->items[i]->field == lead)
+			return true;
+	return false;
 }
 
 /* The claims that compete, counted by distinct content. */
@@ -372,7 +419,10 @@ run_cmp(const void *x, const void *y)
 
 	if (a->run->at != b->run->at)
 		return a->run->at < b->run->at ? -1 : 1;
-	return input_cmp(&sorting_runs->inputs[a->input], &sorting_runs->inputs[b->input]);
+	if (a->input != b->input)
+		return input_cmp(&sorting_runs->inputs[a->input], &sorting_runs->inputs[b->input]);
+	/* of one record and stamp: in the order of their versions, as they lie */
+	return (a->run > b->run) - (a->run < b->run);
 }
 
 /*
@@ -384,7 +434,7 @@ static int
 established(Resolver *s, ContactField lead, StrView key)
 {
 	RunRef	   *refs;
-	StrView    *now = palloc0(sizeof(StrView) * s->ninputs);
+	const MergeRun **now = palloc0(sizeof(MergeRun *) * s->ninputs);
 	StrView		kept = {NULL, 0};
 	int			n = 0;
 
@@ -398,7 +448,8 @@ established(Resolver *s, ContactField lead, StrView key)
 		{
 			const MergeRun *run = &s->inputs[i].runs[k];
 
-			if (run->field != lead || strview_cmp(run->key, key) != 0 || !s->inputs[i].record.alive)
+			if (run->field != lead || strview_cmp(run->key, key) != 0 || !s->inputs[i].record.alive ||
+				(s->rule->only && source_rank(s->rule, &s->inputs[i]) == s->rule->nsources))
 				continue;
 			refs[n].run = run;
 			refs[n++].input = i;
@@ -412,16 +463,19 @@ established(Resolver *s, ContactField lead, StrView key)
 		int64		at = refs[i].run->at;
 		StrView		common = {NULL, 0};
 		bool		unanimous = true;
+		bool		any_complete = false;
 
 		for (; i < n && refs[i].run->at == at; i++)
-			now[refs[i].input] = refs[i].run->bytes;
+			now[refs[i].input] = refs[i].run->bytes.ptr ? refs[i].run : NULL;
+		for (int k = 0; k < s->ninputs; k++)
+			any_complete |= now[k] && now[k]->complete;
 		for (int k = 0; k < s->ninputs; k++)
 		{
-			if (now[k].ptr == NULL)
+			if (!now[k] || (any_complete && !now[k]->complete))
 				continue;
 			if (common.ptr == NULL)
-				common = now[k];
-			unanimous &= strview_cmp(common, now[k]) == 0;
+				common = now[k]->bytes;
+			unanimous &= strview_cmp(common, now[k]->bytes) == 0;
 		}
 		if (unanimous && common.ptr)
 			kept = common;
@@ -509,6 +563,47 @@ add_conflict(Resolver *s, ContactField lead, StrView key, const MergeDecision *d
 	memcpy(conflict->digest, all, MERGE_DIGEST_LEN);
 }
 
+/* Is a claim what was decided? */
+static bool
+decides(const MergeDecision *decision, const Claim *c)
+{
+	const ContactItem **items = palloc(sizeof(*items) * Max(decision->nitems, 1));
+	int			n = decision->cleared ? 0 : decision->nitems;
+
+	for (int i = 0; i < n; i++)
+		items[i] = &decision->items[i];
+	return strview_cmp(claim_bytes(items, n), c->bytes) == 0;
+}
+
+/* Let a decision settle a cell. */
+static void
+decide(Resolver *s, const MergeDecision *decision)
+{
+	StrView		nobody = {"decision", 8};
+	int			chosen = -1;
+
+	for (int i = 0; i < s->nclaims; i++)
+	{
+		Claim	   *c = &s->claims[i];
+		bool		same = c->verdict != MV_WITHDRAWN && c->verdict != MV_EXCLUDED &&
+			c->verdict != MV_INCOMPLETE && decides(decision, c);
+
+		/* of those that say the same, the one that was chosen */
+		if (same && (chosen < 0 || (decision->chosen_source.ptr &&
+									strview_cmp(s->inputs[c->input].source, decision->chosen_source) == 0 &&
+									strview_cmp(s->inputs[s->claims[chosen].input].source, decision->chosen_source) != 0)))
+			chosen = i;
+		if (c->verdict != MV_WITHDRAWN)
+			c->verdict = same ? MV_LOST : MV_OVERRULED;
+	}
+	if (chosen >= 0)
+		s->claims[chosen].verdict = MV_WON;
+	for (int k = 0; k < decision->nitems && !decision->cleared; k++)
+		emit(s, &decision->items[k],
+			 decision->chosen_source.ptr ? decision->chosen_source : nobody,
+			 decision->decided_at, decision->decided_at, CS_OVERRIDDEN);
+}
+
 /* ---- cells ---- */
 
 /* A scalar, a group or a metadata key. */
@@ -524,7 +619,10 @@ resolve_cell(Resolver *s, uint32 fields, StrView key, ContactField lead, const M
 	decision = decision_for(s, lead, key);
 	distinct = count_distinct(s);
 
-	if (rule->kind == MR_MANUAL_REVIEW && distinct > 1)
+	/* a decision keeps its value, but not quietly once all say something else */
+	if (rule->kind == MR_MANUAL_REVIEW && distinct == 1 && decision && !decides(decision, &s->claims[0]))
+		add_conflict(s, lead, key, decision);
+	else if (rule->kind == MR_MANUAL_REVIEW && distinct > 1)
 	{
 		bool		history = false;
 
@@ -537,20 +635,10 @@ resolve_cell(Resolver *s, uint32 fields, StrView key, ContactField lead, const M
 	}
 
 	if (decision)
-	{
-		StrView		nobody = {"decision", 8};
-
-		for (int i = 0; i < s->nclaims; i++)
-			if (s->claims[i].verdict != MV_WITHDRAWN)
-				s->claims[i].verdict = MV_DECIDED;
-		for (int k = 0; k < decision->nitems && !decision->cleared; k++)
-			emit(s, &decision->items[k],
-				 decision->chosen_source.ptr ? decision->chosen_source : nobody,
-				 decision->decided_at, decision->decided_at, CS_OVERRIDDEN);
-	}
+		decide(s, decision);
 	else if (distinct > 0)
 		take(s, winner);
-	explain_claims(s, lead, key, decision ? decision->id : 0);
+	explain_claims(s, lead, key, decision);
 }
 
 /* Order in which a list that is taken whole is chosen: by its latest change. */
@@ -560,26 +648,41 @@ best_list(Resolver *s, ContactField field)
 	int			best = -1;
 	int			best_rank = 0;
 	int64		best_at = 0;
+	bool		any_witnessed = false;
+	bool	   *competes = palloc0(sizeof(bool) * s->ninputs);
+	int64	   *changed_at = palloc(sizeof(int64) * s->ninputs);
 
 	for (int i = 0; i < s->ninputs; i++)
 	{
 		const MergeInput *in = &s->inputs[i];
-		int			rank = source_rank(s->rule, in);
-		int64		at = MERGE_TIME_MIN;
-		bool		any = false;
+		bool		witnessed = false;
 
-		if (!in->record.alive || (s->rule->only && rank == s->rule->nsources))
+		changed_at[i] = MERGE_TIME_MIN;
+		if (!in->record.alive ||
+			(s->rule->only && source_rank(s->rule, in) == s->rule->nsources))
 			continue;
 		for (int k = 0; k < in->record.state.nitems; k++)
 		{
 			const ContactItem *item = &in->record.state.items[k];
+			const ContactStamp *stamp = &in->record.state.stamps[item->stamp];
 
-			if (item->field != field)
+			/* that the list was covered is no change */
+			if (item->field != field || item->key.len == 0)
 				continue;
-			any |= !(item->flags & CI_TOMBSTONE);
-			at = Max(at, merge_changed_at(&in->record, &in->record.state.stamps[item->stamp]));
+			competes[i] |= !(item->flags & CI_TOMBSTONE);
+			witnessed |= !(stamp->flags & CS_ESTIMATE);
+			changed_at[i] = Max(changed_at[i], merge_changed_at(&in->record, stamp));
 		}
-		if (!any)
+		any_witnessed |= witnessed && competes[i];
+	}
+	for (int i = 0; i < s->ninputs; i++)
+	{
+		const MergeInput *in = &s->inputs[i];
+		int			rank = source_rank(s->rule, in);
+		/* recency as in collect() */
+		int64		at = any_witnessed ? changed_at[i] : last_modification(&in->record);
+
+		if (!competes[i])
 			continue;
 		if (best >= 0)
 		{
@@ -615,50 +718,64 @@ choose_primary(Resolver *s, MergeUnit unit, int from)
 	ContactValue *v = &s->result->contact;
 	const MergeRule *rule = &s->policy->primary[unit];
 	int			best = -1;
+	int			best_input = 0;
 	int			best_rank = 0;
 	int64		best_at = 0;
+	bool		any_witnessed = false;
+	int		   *claimed = palloc(sizeof(int) * s->ninputs);
+	const ContactStamp **stamps = palloc(sizeof(ContactStamp *) * s->ninputs);
 
-	/* claims to be primary, by rule */
+	/* which element does each record claim to be primary? */
 	for (int i = 0; i < s->ninputs; i++)
 	{
 		const MergeInput *in = &s->inputs[i];
-		int			rank = source_rank(rule, in);
 
-		if (!in->record.alive)
+		claimed[i] = -1;
+		if (!in->record.alive || (rule->only && source_rank(rule, in) == rule->nsources))
 			continue;
 		for (int k = 0; k < in->record.state.nitems; k++)
 		{
 			const ContactItem *item = &in->record.state.items[k];
-			int64		at;
-			int			e;
 
 			if (item->field != lead_of[unit] || !(item->flags & CI_PRIMARY))
 				continue;
-			for (e = from; e < v->nitems; e++)
+			for (int e = from; e < v->nitems; e++)
 				if (strview_cmp(v->items[e].key, item->key) == 0)
-					break;
-			if (e == v->nitems)
-				continue;
-			at = merge_changed_at(&in->record, &in->record.state.stamps[item->stamp]);
-			if (best >= 0)
-			{
-				int			r = 0;
-
-				if (rule->kind == MR_SOURCE_PRIORITY)
-					r = rank - best_rank;
-				if (r == 0)
-					r = at > best_at ? -1 : at < best_at;
-				if (r == 0)
-					r = rank - best_rank;
-				if (r == 0)
-					r = strview_cmp(item->key, v->items[best].key);
-				if (r >= 0)
-					continue;
-			}
-			best = e;
-			best_rank = rank;
-			best_at = at;
+					claimed[i] = e;
+			stamps[i] = &in->record.state.stamps[item->stamp];
+			any_witnessed |= claimed[i] >= 0 && !(stamps[i]->flags & CS_ESTIMATE);
 		}
+	}
+	/* the rule decides among them */
+	for (int i = 0; i < s->ninputs; i++)
+	{
+		const MergeInput *in = &s->inputs[i];
+		int			rank = source_rank(rule, in);
+		int64		at;
+
+		if (claimed[i] < 0)
+			continue;
+		/* recency as in collect() */
+		at = any_witnessed ? merge_changed_at(&in->record, stamps[i]) : last_modification(&in->record);
+		if (best >= 0)
+		{
+			int			r = 0;
+
+			if (rule->kind == MR_SOURCE_PRIORITY)
+				r = rank - best_rank;
+			if (r == 0)
+				r = at > best_at ? -1 : at < best_at;
+			if (r == 0)
+				r = rank - best_rank;
+			if (r == 0)
+				r = input_cmp(in, &s->inputs[best_input]);
+			if (r >= 0)
+				continue;
+		}
+		best = claimed[i];
+		best_input = i;
+		best_rank = rank;
+		best_at = at;
 	}
 	/* nobody says so: verified, oldest, key */
 	for (int e = from; best < 0 && e < v->nitems; e++)
@@ -696,13 +813,25 @@ key_cmp(const void *a, const void *b)
 	return strview_cmp(*(const StrView *) a, *(const StrView *) b);
 }
 
+/* Sort keys and drop those that repeat; returns how many are left. */
+static int
+unique_keys(StrView *keys, int n)
+{
+	int			m = 0;
+
+	qsort(keys, n, sizeof(StrView), key_cmp);
+	for (int i = 0; i < n; i++)
+		if (m == 0 || strview_cmp(keys[m - 1], keys[i]) != 0)
+			keys[m++] = keys[i];
+	return m;
+}
+
 /* The distinct keys that any record has in a list, sorted. */
 static int
 list_keys(Resolver *s, ContactField field, StrView **keys)
 {
 	int			n = 0;
 	int			max = 0;
-	int			m = 0;
 
 	for (int i = 0; i < s->ninputs; i++)
 		max += s->inputs[i].record.state.nitems;
@@ -715,11 +844,7 @@ list_keys(Resolver *s, ContactField field, StrView **keys)
 			if (state->items[k].field == field && state->items[k].key.len > 0)
 				(*keys)[n++] = state->items[k].key;
 	}
-	qsort(*keys, n, sizeof(StrView), key_cmp);
-	for (int i = 0; i < n; i++)
-		if (m == 0 || strview_cmp((*keys)[m - 1], (*keys)[i]) != 0)
-			(*keys)[m++] = (*keys)[i];
-	return m;
+	return unique_keys(*keys, n);
 }
 
 static void
@@ -771,7 +896,7 @@ resolve_list(Resolver *s, MergeUnit unit)
 				v->items[v->nitems - 1].flags |= CI_VERIFIED;
 			}
 		}
-		explain_claims(s, field, keys[k], 0);
+		explain_claims(s, field, keys[k], NULL);
 	}
 	if (field == CF_EMAILS || field == CF_PHONES)
 		choose_primary(s, unit, from);
@@ -860,12 +985,26 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 	const MergeSightings unseen = {MERGE_TIME_MIN, MERGE_TIME_MIN};
 	MergeRecord r;
 	int			max = 16;
+	StrView    *keys;
+	int			nkeys = 0;
 
 	merge_record_init(&r);
 	*runs = palloc(sizeof(MergeRun) * max);
 	*nruns = 0;
 	qsort(obs, nobs, sizeof(MergeObservation),
 		  (int (*) (const void *, const void *)) merge_observation_cmp);
+	nobs = merge_drop_refuted(obs, nobs, sightings);
+
+	/* every metadata key that was ever given: one that is gone again is withdrawn */
+	for (int n = 0; n < nobs; n++)
+		nkeys += obs[n].claims.value.nitems;
+	keys = palloc(sizeof(StrView) * Max(nkeys, 1));
+	nkeys = 0;
+	for (int n = 0; n < nobs; n++)
+		for (int k = 0; k < obs[n].claims.value.nitems; k++)
+			if (obs[n].claims.value.items[k].field == CF_METADATA)
+				keys[nkeys++] = obs[n].claims.value.items[k].key;
+	nkeys = unique_keys(keys, nkeys);
 
 	/* the record as it was after each of its observations */
 	for (int n = 1; n <= nobs; n++)
@@ -873,8 +1012,6 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 		MergeInput	in = {0};
 		Resolver	s = {0};
 		MergeResult scratch = {0};
-		StrView    *keys;
-		int			nkeys;
 		Claim		claim;
 
 		if (n == nobs || !merge_fold_step(&r, &obs[n - 1], source))
@@ -889,7 +1026,6 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 		s.ninputs = 1;
 		s.result = &scratch;
 		s.claims = &claim;
-		nkeys = list_keys(&s, CF_METADATA, &keys);
 		for (int u = 0; u < MU_COUNT + nkeys; u++)
 		{
 			StrView		key = u < MU_COUNT ? nokey : keys[u - MU_COUNT];
@@ -910,6 +1046,7 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 			run->field = lead_of[unit];
 			run->key = key;
 			run->at = obs[n - 1].effective;
+			run->complete = s.nclaims > 0 && lead_filled(&s.claims[0], lead_of[unit]);
 			run->bytes = s.nclaims > 0 && s.claims[0].nitems > 0 ? s.claims[0].bytes : nokey;
 		}
 	}

@@ -165,11 +165,27 @@ CREATE FUNCTION contactsync.process(max integer DEFAULT NULL) RETURNS integer
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_process_sql';
 COMMENT ON FUNCTION contactsync.process(integer) IS
 	'Apply up to max queued events (NULL = all) in this transaction, then contacts that a new policy left behind; returns the events applied. Waits for whoever changes the same tenant. Errors: 40001 if the transaction''s snapshot is older than the tenant''s state, 55000 dormant copy.';
+CREATE FUNCTION contactsync._process_step(max integer) RETURNS boolean
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_process_step_sql';
+CREATE PROCEDURE contactsync.drain()
+	LANGUAGE plpgsql AS $$
+BEGIN
+	WHILE contactsync._process_step(5000) LOOP
+		COMMIT;
+	END LOOP;
+END
+$$;
+COMMENT ON PROCEDURE contactsync.drain() IS
+	'process() until nothing is due, with a commit after every 5000 events: for much at a time, and for pg_cron. Errors: 2D000 within a transaction block, 55000 dormant copy.';
+GRANT EXECUTE ON FUNCTION contactsync._process_step(integer) TO contactsync_app, contactsync_admin;
+GRANT EXECUTE ON PROCEDURE contactsync.drain() TO contactsync_app, contactsync_admin;
 GRANT EXECUTE ON FUNCTION
 	contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz),
 	contactsync.ingest_batch(text, jsonb),
 	contactsync.process(integer)
 	TO contactsync_app, contactsync_admin, contactsync_worker;
 
+CREATE FUNCTION contactsync._refold(records bigint[], cause text, cause_id bigint) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_refold_sql';
 CREATE FUNCTION contactsync._resolve_contacts(contacts uuid[], cause text, cause_id bigint) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_resolve_contacts_sql';

@@ -3,6 +3,7 @@
  *		Between the tables and the pure algorithms.
  *
  *	store_rows.c		rows to structs and arrays of parameters
+ *	store_mapping.c		payloads as their source's connector reads them
  *	store_observe.c		inbox -> observations -> records
  *	store_link.c		records -> clusters -> contact ids
  *	store_resolve.c		contacts, conflicts and their audit rows
@@ -49,6 +50,17 @@ typedef struct StoreRecord
 	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
 #define STORE_RECORD_NCOLS	20
 
+/*
+ * The distinct values of a parameter, as the relation u (x) to start a join from,
+ * and the rows of a table whose column has such a value.  Without statistics
+ * "= ANY ($1)", or a join that an ORDER BY can turn round, may be planned as a
+ * filter over all rows of the tenant; OFFSET 0 leaves one way to go.
+ */
+#define STORE_EACH(n_) "(SELECT DISTINCT x FROM pg_catalog.unnest($" #n_ ") AS x) AS u "
+#define STORE_EACH_ROW(n_, table_, column_, alias_) \
+	STORE_EACH(n_) "CROSS JOIN LATERAL (SELECT t.* FROM contactsync." table_ " t " \
+	"WHERE t.tenant_id = contactsync.current_tenant() AND t." column_ " = u.x OFFSET 0) AS " alias_ " "
+
 /* A parameter that is an array, filled value by value. */
 typedef struct StoreArray
 {
@@ -80,12 +92,30 @@ extern void store_policy(MergePolicy *policy);
 extern StrView store_covers_text(const ContactClaims *claims);
 extern void store_covers_parse(Datum covers, ContactClaims *claims);
 
+/* store_mapping.c: how the payloads of a source are to be read */
+typedef struct StoreMapping
+{
+	StrView		source;
+	bool		vcard;			/* a JSON string that holds a vCard */
+	Jsonb	   *map;			/* NULL = canonical */
+	ContactClaims covers;		/* what a mapped snapshot speaks about */
+} StoreMapping;
+
+/* Of the sources named, sorted; the result lives in the current context. */
+extern StoreMapping *store_load_mappings(StoreArray *sources, int *nmappings);
+extern const StoreMapping *store_find_mapping(const StoreMapping *mappings, int n, StrView source);
+/* False if the payload cannot be read so, with *error set. */
+extern bool store_read_payload(const StoreMapping *mapping, Jsonb *payload, bool patch,
+							   ContactClaims *claims, ContactError *error);
+
 /*
  * store_observe.c: apply up to limit due events with ids past *after, which
  * moves on; *claimed says how many there were.
  */
 extern int	store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int *nrecords);
 extern void store_reject(int64 inbox_id, const char *code, const char *reason);
+/* Fold records anew, since something else than an event has changed what they are. */
+extern void store_refold(StoreArray *record_ids, int64 cause_id, StoreRecord **records, int *nrecords);
 /* store_link.c: link the changed records; the contacts that this touches. */
 extern void store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes);
 /* store_resolve.c: bring contacts up to date.  causes runs parallel, or is NULL. */

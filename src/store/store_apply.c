@@ -21,7 +21,9 @@
 #include "store/store.h"
 
 PG_FUNCTION_INFO_V1(store_process_sql);
+PG_FUNCTION_INFO_V1(store_process_step_sql);
 PG_FUNCTION_INFO_V1(store_resolve_contacts_sql);
+PG_FUNCTION_INFO_V1(store_refold_sql);
 PG_FUNCTION_INFO_V1(store_check_policy_sql);
 
 /* What process() has done, and where it stands in the inbox. */
@@ -30,6 +32,7 @@ typedef struct Progress
 	int64		after;			/* inbox id up to which it has come */
 	int			claimed;		/* events taken from the inbox */
 	int			applied;
+	int			refreshed;		/* contacts resolved anew for a new policy */
 } Progress;
 
 static void
@@ -184,8 +187,8 @@ apply_certificates(void)
 	return more;
 }
 
-/* Resolve a batch of contacts that an older policy made; false if there is none. */
-static bool
+/* Resolve a batch of contacts that an older policy made; how many there were. */
+static int
 refresh_batch(int limit)
 {
 	StoreArray	max;
@@ -209,10 +212,10 @@ refresh_batch(int limit)
 	}
 	store_resolve(&contacts, "policy", NULL);
 	SPI_finish();
-	return n > 0;
+	return n;
 }
 
-/* True if more may be due. */
+/* True if more may be due: max bounds what one transaction does. */
 static bool
 apply_due(int max, Progress *p)
 {
@@ -228,9 +231,16 @@ apply_due(int max, Progress *p)
 				break;
 		}
 	} while (p->claimed < max && apply_certificates());
-	while (p->claimed < max && refresh_batch(guc_batch_size))
+	while (p->claimed + p->refreshed < max)
+	{
+		int			n = refresh_batch(Min(max - p->claimed - p->refreshed, guc_batch_size));
+
 		CHECK_FOR_INTERRUPTS();
-	return p->claimed >= max;
+		if (n == 0)
+			return false;
+		p->refreshed += n;
+	}
+	return true;
 }
 
 /*
@@ -288,6 +298,20 @@ store_process(const char *tenant, int max)
 }
 
 /*
+ * _process_step(max integer) -> boolean
+ *		process() for drain(), which commits in between: true if more may be due.
+ */
+Datum
+store_process_step_sql(PG_FUNCTION_ARGS)
+{
+	Progress	p = {0};
+	bool		more = false;
+
+	apply_guarded(NULL, PG_GETARG_INT32(0), &p, &more);
+	PG_RETURN_BOOL(more);
+}
+
+/*
  * process(max integer = NULL) -> integer
  *		Events applied; NULL = until the inbox is empty.
  */
@@ -330,6 +354,38 @@ store_resolve_contacts_sql(PG_FUNCTION_ARGS)
 		store_array_add(&contacts, values[i], false);
 		store_array_add(&causes, PG_GETARG_DATUM(2), false);
 	}
+	store_resolve(&contacts, text_to_cstring(PG_GETARG_TEXT_PP(1)), &causes);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * _refold(records bigint[], cause text, cause_id bigint)
+ *		Fold records anew, with all that follows; inside the guard and under the
+ *		tenant's lock.
+ */
+Datum
+store_refold_sql(PG_FUNCTION_ARGS)
+{
+	StoreArray	ids;
+	StoreArray	contacts;
+	StoreArray	causes;
+	StoreRecord *records;
+	int			nrecords;
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, true, TYPALIGN_DOUBLE, &values, &nulls, &n);
+	store_array_init(&ids, INT8OID);
+	store_array_init(&contacts, UUIDOID);
+	store_array_init(&causes, INT8OID);
+	for (int i = 0; i < n; i++)
+		store_array_add(&ids, values[i], false);
+	store_refold(&ids, PG_GETARG_INT64(2), &records, &nrecords);
+	store_link(records, nrecords, &contacts, &causes);
 	store_resolve(&contacts, text_to_cstring(PG_GETARG_TEXT_PP(1)), &causes);
 	SPI_finish();
 	PG_RETURN_VOID();

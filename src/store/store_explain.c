@@ -48,7 +48,7 @@ put_candidate(ReturnSetInfo *rsinfo, const MergeCandidate *c, const MergeInput *
 {
 	Datum		values[EXPLAIN_COLUMNS] = {0};
 	bool		nulls[EXPLAIN_COLUMNS] = {false};
-	const MergeInput *in = &inputs[c->input];
+	const MergeInput *in = c->input >= 0 ? &inputs[c->input] : NULL;
 	char	   *who = c->decision_id ? decided_by(c->decision_id) : NULL;
 	StringInfoData field;
 	StringInfoData value;
@@ -66,12 +66,15 @@ put_candidate(ReturnSetInfo *rsinfo, const MergeCandidate *c, const MergeInput *
 		values[2] = DirectFunctionCall1(jsonb_in, CStringGetDatum(value.data));
 	}
 	nulls[2] = c->item == NULL;
-	values[3] = text_datum(in->source);
-	values[4] = text_datum(in->source_id);
+	values[3] = in ? text_datum(in->source) : CStringGetTextDatum("decision");
+	nulls[4] = in == NULL;
+	if (in)
+		values[4] = text_datum(in->source_id);
 	values[5] = TimestampTzGetDatum(c->changed_at);
 	values[6] = TimestampTzGetDatum(c->as_of);
 	values[7] = CStringGetTextDatum(merge_rule_names[c->rule->kind]);
 	values[8] = CStringGetTextDatum(merge_verdict_names[c->verdict]);
+	nulls[9] = in == NULL;
 	values[9] = CStringGetTextDatum(c->item ? c->verdict == MV_INCOMPLETE ? "incomplete" : "own" : "cleared");
 	nulls[10] = who == NULL;
 	if (who)

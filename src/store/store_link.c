@@ -61,9 +61,9 @@ find_record(const StoreRecord *members, int n, int64 id)
 static void
 load_keys(IdentityRecord *who, const StoreRecord *members, int n, StoreArray *ids)
 {
-	uint64		rows = store_run("SELECT i.record_id, i.key, i.first_version FROM contactsync.identities i "
-								 "WHERE i.tenant_id = contactsync.current_tenant() AND i.record_id = ANY ($1) "
-								 "AND " LINKING_KEY("i") " ORDER BY i.record_id",
+	uint64		rows = store_run("SELECT i.record_id, i.key, i.first_version FROM "
+								 STORE_EACH_ROW(1, "identities", "record_id", "i")
+								 "WHERE " LINKING_KEY("i") " ORDER BY i.record_id",
 								 1, (StoreArray *[]) {ids});
 	IdentityKey *keys = palloc(sizeof(IdentityKey) * Max(rows, 1));
 
@@ -106,9 +106,8 @@ name_clusters(const IdentityRecord *who, const StoreRecord *members, int n, pg_u
 		store_array_add(&ids, Int64GetDatum(members[i].id), false);
 	}
 
-	rows = store_run("SELECT record_id, id FROM contactsync.contact_aliases "
-					 "WHERE tenant_id = contactsync.current_tenant() AND record_id = ANY ($1) "
-					 "ORDER BY record_id, minted_at, id", 1, (StoreArray *[]) {&ids});
+	rows = store_run("SELECT a.record_id, a.id FROM " STORE_EACH_ROW(1, "contact_aliases", "record_id", "a")
+					 "ORDER BY a.record_id, a.minted_at, a.id", 1, (StoreArray *[]) {&ids});
 	for (uint64 row = 0; row < rows; row++)
 	{
 		int			i = find_record(members, n, store_int8(row, 1));

@@ -23,14 +23,6 @@
 #include "guc.h"
 #include "store/store.h"
 
-/* How the payloads of a source are to be read. */
-typedef struct Mapping
-{
-	StrView		source;
-	Jsonb	   *map;			/* NULL = canonical */
-	ContactClaims covers;		/* what a mapped snapshot speaks about */
-} Mapping;
-
 typedef struct Event
 {
 	int64		inbox_id;
@@ -69,7 +61,7 @@ digest_event(Event *e)
 
 /* A snapshot speaks about every field, or about those that it says it read. */
 static bool
-set_coverage(Event *e, const Mapping *mapping, Datum coverage, bool isnull, ContactError *error)
+set_coverage(Event *e, const StoreMapping *mapping, Datum coverage, bool isnull, ContactError *error)
 {
 	ContactClaims *claims = &e->o.claims;
 	ContactClaims mask = {0};
@@ -125,7 +117,7 @@ set_coverage(Event *e, const Mapping *mapping, Datum coverage, bool isnull, Cont
 
 /* Read a row of the inbox; false, with the fault, if it cannot be applied. */
 static bool
-read_event(uint64 row, Event *e, const Mapping *mapping, ContactError *error)
+read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *error)
 {
 	static const char *const kinds[] = {"snapshot", "patch", "delete", "undelete"};
 	bool		isnull;
@@ -154,15 +146,9 @@ read_event(uint64 row, Event *e, const Mapping *mapping, ContactError *error)
 		e->o.effective = received;
 
 	payload = store_value(row, 9, &isnull);
-	if (!isnull && e->o.kind != MK_DELETE)
-	{
-		Jsonb	   *json = DatumGetJsonbP(payload);
-
-		if (mapping->map)
-			json = contact_map(mapping->map, json, e->o.kind == MK_PATCH);
-		if (!contact_claims_from_jsonb(json, e->o.kind == MK_PATCH, &e->o.claims, error))
-			return false;
-	}
+	if (!isnull && e->o.kind != MK_DELETE &&
+		!store_read_payload(mapping, DatumGetJsonbP(payload), e->o.kind == MK_PATCH, &e->o.claims, error))
+		return false;
 	if (isnull && (e->o.kind == MK_SNAPSHOT || e->o.kind == MK_PATCH))
 	{
 		error->message = "a payload is missing";
@@ -176,53 +162,6 @@ read_event(uint64 row, Event *e, const Mapping *mapping, ContactError *error)
 	e->covers = store_covers_text(&e->o.claims);
 	digest_event(e);
 	return true;
-}
-
-/* The mappings of the sources that a batch comes from, sorted by source. */
-static Mapping *
-load_mappings(StoreArray *sources, int *nmappings)
-{
-	uint64		n = store_run("SELECT s.name, contactsync._connector(s.connector) -> 'map' FROM contactsync.sources s "
-							  "WHERE s.tenant_id = contactsync.current_tenant() AND s.name = ANY ($1) ORDER BY s.name",
-							  1, (StoreArray *[]) {sources});
-	Mapping    *mappings = palloc0(sizeof(Mapping) * Max(n, 1));
-
-	for (uint64 i = 0; i < n; i++)
-	{
-		bool		isnull;
-		Datum		map = store_value(i, 2, &isnull);
-
-		mappings[i].source = store_text(i, 1);
-		if (isnull)
-			continue;
-		mappings[i].map = DatumGetJsonbP(map);
-		contact_map_coverage(mappings[i].map, &mappings[i].covers);
-	}
-	*nmappings = n;
-	return mappings;
-}
-
-static const Mapping *
-find_mapping(const Mapping *mappings, int n, StrView source)
-{
-	int			lo = 0;
-	int			hi = n;
-
-	while (lo < hi)
-	{
-		int			mid = (lo + hi) / 2;
-		int			r = strview_cmp(mappings[mid].source, source);
-
-		if (r == 0)
-			return &mappings[mid];
-		if (r < 0)
-			lo = mid + 1;
-		else
-			hi = mid;
-	}
-	ereport(ERROR,
-			(errcode(ERRCODE_UNDEFINED_OBJECT),
-			 errmsg("source \"%.*s\" of an event does not exist", source.len, source.ptr)));
 }
 
 static int
@@ -352,6 +291,85 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 	}
 }
 
+/* Add a name to those that a record ever had; one without a last name is none. */
+static void
+note_name(StoreRecord *r, StrView last, StrView first)
+{
+	StrView		l = contact_name_key(last);
+	StrView		f = first.len > 0 ? contact_name_key(first) : first;
+	StrView		name;
+	StrView    *names;
+	int			at = 0;
+
+	if (l.len == 0)
+		return;
+	name.ptr = psprintf("%.*s\n%.*s", l.len, l.ptr, f.len, f.len ? f.ptr : "");
+	name.len = strlen(name.ptr);
+	while (at < r->nnames && strview_cmp(r->names[at], name) < 0)
+		at++;
+	if (at < r->nnames && strview_cmp(r->names[at], name) == 0)
+		return;
+	names = palloc(sizeof(StrView) * (r->nnames + 1));
+	memcpy(names, r->names, sizeof(StrView) * at);
+	names[at] = name;
+	memcpy(names + at + 1, r->names + at, sizeof(StrView) * (r->nnames - at));
+	r->names = names;
+	r->nnames++;
+}
+
+static StrView
+text_of(const ContactValue *v, ContactField field)
+{
+	const StrView none = {NULL, 0};
+	int			i = contact_find(v, field, none);
+
+	return i >= 0 && !(v->items[i].flags & CI_TOMBSTONE) ? v->items[i].value : none;
+}
+
+#define NAME_COVERS	(CF_BIT(CF_FIRST_NAME) | CF_BIT(CF_LAST_NAME))
+
+/*
+ * The names that a record ever had: what it was called after each of its
+ * observations, where a patch of one half leaves the other as it was.  Deletes
+ * do not make a record forget them.  obs is sorted.
+ */
+static void
+note_names(StoreRecord *r, const MergeObservation *obs, int nobs)
+{
+	StrView		first = {NULL, 0};
+	StrView		last = {NULL, 0};
+
+	r->nnames = 0;
+	for (int i = 0; i < nobs; i++)
+	{
+		uint32		covers = obs[i].claims.covers & NAME_COVERS;
+
+		if (covers == 0 || obs[i].kind == MK_DELETE || merge_overruled(obs, nobs, i))
+			continue;
+		if (covers & CF_BIT(CF_FIRST_NAME))
+			first = text_of(&obs[i].claims.value, CF_FIRST_NAME);
+		if (covers & CF_BIT(CF_LAST_NAME))
+			last = text_of(&obs[i].claims.value, CF_LAST_NAME);
+		note_name(r, last, first);
+	}
+}
+
+/*
+ * Add an observation to its record in place of a refold; false if that is not
+ * possible.
+ */
+static bool
+step(StoreRecord *r, const MergeObservation *o)
+{
+	uint32		covers = o->claims.covers & NAME_COVERS;
+
+	if (!merge_fold_step(&r->m, o, r->source))
+		return false;
+	if (covers != 0)
+		note_name(r, text_of(&r->m.state, CF_LAST_NAME), text_of(&r->m.state, CF_FIRST_NAME));
+	return true;
+}
+
 /* Fold records anew from all that is stored of them. */
 static void
 refold(StoreRecord *records, int nrecords)
@@ -380,6 +398,7 @@ refold(StoreRecord *records, int nrecords)
 		for (r = 0; records[r].id != id; r++)
 			;
 		merge_fold(obs, k, records[r].m.sightings, records[r].source, &records[r].m);
+		note_names(&records[r], obs, k);
 	}
 }
 
@@ -405,37 +424,13 @@ note_sighting(const Event *e, StoreRecord *r)
 	}
 }
 
-/* Remember every name and key that an observation asserts. */
+/* Remember every key that an observation asserts. */
 static void
 note_evidence(Event *e, StoreRecord *r, StoreArray *keys, StoreArray *ids, StoreArray *since)
 {
 	const ContactValue *v = &e->o.claims.value;
 	const StrView nokey = {NULL, 0};
-	int			last = contact_find(v, CF_LAST_NAME, nokey);
-	int			first = contact_find(v, CF_FIRST_NAME, nokey);
 
-	if (last >= 0)
-	{
-		StrView		l = contact_name_key(v->items[last].value);
-		StrView		f = first >= 0 ? contact_name_key(v->items[first].value) : nokey;
-		StrView		name;
-		int			at = 0;
-
-		name.ptr = psprintf("%.*s\n%.*s", l.len, l.ptr, f.len, f.len ? f.ptr : "");
-		name.len = strlen(name.ptr);
-		while (at < r->nnames && strview_cmp(r->names[at], name) < 0)
-			at++;
-		if (at == r->nnames || strview_cmp(r->names[at], name) != 0)
-		{
-			StrView    *names = palloc(sizeof(StrView) * (r->nnames + 1));
-
-			memcpy(names, r->names, sizeof(StrView) * at);
-			names[at] = name;
-			memcpy(names + at + 1, r->names + at, sizeof(StrView) * (r->nnames - at));
-			r->names = names;
-			r->nnames++;
-		}
-	}
 	for (int i = 0; i < v->nitems; i++)
 	{
 		const ContactItem *item = &v->items[i];
@@ -539,13 +534,33 @@ save_records(StoreRecord *records, int nrecords)
 			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 16, args);
 }
 
+void
+store_refold(StoreArray *record_ids, int64 cause_id, StoreRecord **records, int *nrecords)
+{
+	uint64		n = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "id", "r") STORE_SOURCE_JOIN,
+							  1, (StoreArray *[]) {record_ids});
+
+	*records = palloc0(sizeof(StoreRecord) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		StoreRecord *r = &(*records)[i];
+
+		store_read_record(i, r);
+		r->changed = r->refold = true;
+		r->cause_id = cause_id;
+	}
+	refold(*records, n);
+	save_records(*records, n);
+	*nrecords = n;
+}
+
 /* Take applied events out of the inbox, and leave the others with their reason. */
 static void
 settle_inbox(StoreArray *applied, StoreArray *failed, StoreArray *codes, StoreArray *reasons)
 {
 	if (applied->n > 0)
-		store_run("DELETE FROM contactsync.inbox "
-				  "WHERE tenant_id = contactsync.current_tenant() AND id = ANY ($1)",
+		store_run("DELETE FROM contactsync.inbox i USING " STORE_EACH(1)
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.x",
 				  1, (StoreArray *[]) {applied});
 	if (failed->n > 0)
 		store_run("UPDATE contactsync.inbox i SET failed_at = pg_catalog.clock_timestamp(), "
@@ -582,7 +597,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	StoreArray	position;
 	StoreArray	sources;
 	SPITupleTable *inbox;
-	Mapping    *mappings;
+	StoreMapping *mappings;
 	int			nmappings;
 	StoreArray	applied;
 	StoreArray	failed;
@@ -624,7 +639,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	inbox = SPI_tuptable;
 	for (uint64 row = 0; row < n; row++)
 		store_array_add_text(&sources, store_text(row, 2));
-	mappings = load_mappings(&sources, &nmappings);
+	mappings = store_load_mappings(&sources, &nmappings);
 	SPI_tuptable = inbox;
 
 	events = palloc(sizeof(Event) * n);
@@ -636,7 +651,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 		StrView		text;
 
 		CHECK_FOR_INTERRUPTS();
-		if (read_event(row, e, find_mapping(mappings, nmappings, store_text(row, 2)), &error))
+		if (read_event(row, e, store_find_mapping(mappings, nmappings, store_text(row, 2)), &error))
 		{
 			sorted[nevents] = e;
 			nevents++;
@@ -667,7 +682,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 			r->changed = true;
 			r->cause_id = Max(r->cause_id, sorted[i]->inbox_id);
 			note_evidence(sorted[i], r, &keys, &key_records, &key_since);
-			if (!r->refold && !merge_fold_step(&r->m, &sorted[i]->o, r->source))
+			if (!r->refold && !step(r, &sorted[i]->o))
 				r->refold = true;
 		}
 		refold(*records, *nrecords);

@@ -256,6 +256,8 @@ store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisio
 					if (merge_unit_of(f) == u)
 						d->field = f;
 		d->key = store_text(row, 3);
+		if (d->key.len == 0)
+			d->key.ptr = NULL;	/* a cell without key, not with an empty one */
 		datum = store_value(row, 4, &isnull);
 		if (isnull)
 			d->cleared = true;
@@ -319,8 +321,8 @@ write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char
 	store_array_add_text(&why, cview(cause));
 
 	if (c->gone.n > 0)
-		store_run("DELETE FROM contactsync.contacts "
-				  "WHERE tenant_id = contactsync.current_tenant() AND id = ANY ($1)",
+		store_run("DELETE FROM contactsync.contacts c USING " STORE_EACH(1)
+				  "WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.x",
 				  1, (StoreArray *[]) {&c->gone});
 	if (c->id.n > 0)
 		store_run("INSERT INTO contactsync.contacts AS c (id, contact, live, naming_record, policy_version, "
@@ -354,10 +356,11 @@ write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char
 				  7, (StoreArray *[]) {&c->conflict_contact, &c->conflict_field, &c->conflict_element,
 				  &c->conflict_open, &c->conflict_candidates, &c->conflict_seen, &c->conflict_decision});
 	store_run("UPDATE contactsync.conflicts c SET state = 'superseded', changed_at = pg_catalog.clock_timestamp() "
-			  "WHERE c.tenant_id = contactsync.current_tenant() AND c.contact_id = ANY ($1) AND c.state <> 'superseded' "
+			  "FROM " STORE_EACH(1)
+			  "WHERE c.tenant_id = contactsync.current_tenant() AND c.contact_id = u.x AND c.state <> 'superseded' "
 			  "AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
-			  "AS u (contact_id, field, element) "
-			  "WHERE u.contact_id = c.contact_id AND u.field = c.field AND u.element = c.element)",
+			  "AS k (contact_id, field, element) "
+			  "WHERE k.contact_id = c.contact_id AND k.field = c.field AND k.element = c.element)",
 			  4, (StoreArray *[]) {contacts, &c->conflict_contact, &c->conflict_field, &c->conflict_element});
 
 	if (c->audit_id.n > 0)
@@ -427,8 +430,7 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 	changes_init(&c);
 	store_policy(&policy);
 
-	nold = store_run("SELECT id, contact, live FROM contactsync.contacts "
-					 "WHERE tenant_id = contactsync.current_tenant() AND id = ANY ($1)",
+	nold = store_run("SELECT c.id, c.contact, c.live FROM " STORE_EACH_ROW(1, "contacts", "id", "c"),
 					 1, (StoreArray *[]) {contacts});
 	old = palloc0(sizeof(OldContact) * Max(nold, 1));
 	for (uint64 i = 0; i < nold; i++)
@@ -442,8 +444,7 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 	}
 	qsort(old, nold, sizeof(OldContact), old_cmp);
 
-	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN
-					  "WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = ANY ($1) "
+	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "contact_id", "r") STORE_SOURCE_JOIN
 					  "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {contacts});
 	inputs = palloc(sizeof(MergeInput *) * Max(nrows, 1));
 	ninputs = palloc(sizeof(int) * Max(nrows, 1));

@@ -341,8 +341,7 @@ parse_kind(StrView s)
 uint64
 store_load_observations(StoreArray *record_ids)
 {
-	return store_run("SELECT " OBSERVATION_COLUMNS " FROM contactsync.observations o "
-					 "WHERE o.tenant_id = contactsync.current_tenant() AND o.record_id = ANY ($1) "
+	return store_run("SELECT " OBSERVATION_COLUMNS " FROM " STORE_EACH_ROW(1, "observations", "record_id", "o")
 					 "ORDER BY o.record_id", 1, (StoreArray *[]) {record_ids});
 }
 

@@ -45,3 +45,71 @@ CREATE TABLE contactsync.activation (
 	PRIMARY KEY (system_identifier, database_oid)
 );
 COMMENT ON TABLE contactsync.activation IS 'The database that this data belongs to; see activate().';
+
+-- ---- keeping tenants ----
+
+CREATE FUNCTION contactsync._add_tenant(tenant text, role name) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	known contactsync.tenants;
+BEGIN
+	IF tenant IS NULL OR tenant IN ('', '*') THEN
+		RAISE EXCEPTION 'a tenant needs a name' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Give it a name of your own; "*" is reserved.';
+	END IF;
+	IF role IS NULL AND tenant <> 'default' THEN
+		RAISE EXCEPTION 'tenant "%" needs a role', tenant USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Members of that role may act for the tenant: CREATE ROLE first, and name it.';
+	END IF;
+	IF role IS NOT NULL AND NOT EXISTS (SELECT FROM pg_catalog.pg_roles r WHERE r.rolname = role) THEN
+		RAISE EXCEPTION 'role "%" does not exist', role USING ERRCODE = 'undefined_object';
+	END IF;
+	INSERT INTO contactsync.tenants (tenant_id, role_name) VALUES (tenant, role)
+	ON CONFLICT ON CONSTRAINT tenants_pkey DO NOTHING;
+	SELECT t.* INTO STRICT known FROM contactsync.tenants t WHERE t.tenant_id = tenant;
+	IF known.role_name IS DISTINCT FROM role THEN
+		RAISE EXCEPTION 'tenant "%" exists with another role', tenant USING ERRCODE = 'duplicate_object';
+	END IF;
+END
+$$;
+CREATE FUNCTION contactsync.add_tenant(tenant text, role name DEFAULT NULL) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.add_tenant(text, name) IS
+	'Make a tenant known, for whom members of a role may act; the same call again does nothing. For superusers and members of contactsync_owner. Errors: 22023, 42704 no such role, 42710 the tenant has another role.';
+
+CREATE FUNCTION contactsync._drop_tenant(tenant text, purge boolean) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	t pg_catalog.regclass;
+	found_rows boolean;
+BEGIN
+	IF tenant IS NULL OR tenant = 'default' OR NOT EXISTS (SELECT FROM contactsync.tenants x WHERE x.tenant_id = tenant) THEN
+		RAISE EXCEPTION 'tenant "%" cannot be dropped', tenant USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'It must exist; "default" is always there.';
+	END IF;
+	PERFORM contactsync._pin(tenant);
+	PERFORM contactsync._lock_tenant();
+	FOR t IN
+		SELECT c.oid FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attname = 'tenant_id'
+		WHERE c.relnamespace = 'contactsync'::pg_catalog.regnamespace AND c.relkind IN ('r', 'p') AND NOT c.relispartition
+			AND c.oid NOT IN ('contactsync.tenants'::pg_catalog.regclass, 'contactsync.tenant_state'::pg_catalog.regclass)
+		ORDER BY c.relname
+	LOOP
+		IF purge THEN
+			EXECUTE pg_catalog.format('DELETE FROM %s WHERE tenant_id = $1', t) USING tenant;
+			CONTINUE;
+		END IF;
+		EXECUTE pg_catalog.format('SELECT EXISTS (SELECT FROM %s WHERE tenant_id = $1)', t) INTO found_rows USING tenant;
+		IF found_rows THEN
+			RAISE EXCEPTION 'tenant "%" has data', tenant USING ERRCODE = 'dependent_objects_still_exist',
+				HINT = 'drop_tenant(tenant, purge => true) deletes all of it, with its audit log, for good.';
+		END IF;
+	END LOOP;
+	DELETE FROM contactsync.tenant_state s WHERE s.tenant_id = tenant;
+	DELETE FROM contactsync.tenants x WHERE x.tenant_id = tenant;
+END
+$$;
+CREATE FUNCTION contactsync.drop_tenant(tenant text, purge boolean DEFAULT false) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.drop_tenant(text, boolean) IS
+	'Forget a tenant; one that has data only with purge, which deletes all of it for good. For superusers and members of contactsync_owner. Errors: 22023 no such tenant, 2BP01 it has data.';

@@ -1,0 +1,508 @@
+"""Random small histories, through the extension and through the oracle: do they agree?
+
+usage: compare.py SEED ROUNDS [psql arguments]
+
+The database has the extension, and no worker.  Each history is one transaction
+that is rolled back.  On a difference the history is shrunk to the steps that
+matter and printed with what was expected and what came; the status is then 1.
+"""
+import datetime
+import json
+import random
+import subprocess
+import sys
+
+import oracle
+from oracle import Certificate, Decision, Obs
+
+CLASSES = {"crm": "office", "mkt": "office", "phone": "device", "tab": "crm"}
+EPOCH = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
+DAY = 86400 * 1000000
+MAX_REPORTS = 3
+
+
+# ---- the database ----
+
+class Psql:
+    def __init__(self, args):
+        self.p = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", *args], stdin=subprocess.PIPE,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        self.run("SET client_min_messages = error; SET TimeZone = 'UTC';")
+
+    def send(self, sql):
+        """Without waiting: faults show at the next run()."""
+        self.p.stdin.write(sql + "\n")
+
+    def run(self, sql):
+        self.p.stdin.write("\\echo :start:\n" + sql + "\n\\echo :end:\n")
+        self.p.stdin.flush()
+        out = []
+        for line in self.p.stdout:
+            if line == ":end:\n":
+                break
+            if "ERROR:" in line or "FATAL:" in line or "server closed" in line:
+                if "server closed" not in line:
+                    out += [line, *iter(self.p.stdout.readline, ":end:\n")]
+                raise RuntimeError("".join(out) + "\n" + sql)
+            out = [] if line == ":start:\n" else out + [line]
+        return "".join(out)
+
+
+def quote(x):
+    if x is None:
+        return "NULL"
+    if isinstance(x, list):
+        return "ARRAY[" + ", ".join(map(quote, x)) + "]::text[]"
+    if not isinstance(x, str):
+        x = json.dumps(x)
+    return "'" + x.replace("'", "''") + "'"
+
+
+def stamp(t):
+    return None if t is None else (EPOCH + datetime.timedelta(microseconds=t)).isoformat()
+
+
+def unstamp(s):
+    if s is None:
+        return None
+    if s == "-infinity":
+        return oracle.NEVER
+    return (datetime.datetime.fromisoformat(s.replace("Z", "+00:00")) - EPOCH) // datetime.timedelta(microseconds=1)
+
+
+READ = """SELECT json_build_object(
+	'records', (SELECT json_agg(json_build_object('key', ARRAY[source, source_id], 'alive', alive, 'zombie', zombie, 'state', state::text))
+		FROM contactsync.records),
+	'contacts', (SELECT json_agg(json_build_object(
+			'members', (SELECT json_agg(ARRAY[r.source, r.source_id]) FROM contactsync.records r WHERE r.contact_id = c.id),
+			'live', c.live, 'contact', d.contact::text, 'naming', ARRAY[d.source, d.source_id],
+			'open', d.open_conflicts))
+		FROM contactsync.contacts c LEFT JOIN contactsync.directory d ON d.id = c.id
+		WHERE EXISTS (SELECT FROM contactsync.records r WHERE r.contact_id = c.id)),
+	'conflicts', (SELECT json_agg(json_build_object(
+			'members', (SELECT json_agg(ARRAY[r.source, r.source_id]) FROM contactsync.records r WHERE r.contact_id = k.contact_id),
+			'id', k.id, 'field', k.field, 'element', k.element, 'candidates', k.candidates, 'seen', k.seen))
+		FROM contactsync.conflicts k WHERE k.state = 'open'),
+	'clamped', (SELECT json_agg(json_build_array(r.source, r.source_id, o.version, o.seq, o.received_at, extract(epoch FROM o.tolerance)))
+		FROM contactsync.observations o JOIN contactsync.records r ON r.id = o.record_id WHERE o.version > now() - interval '1 day'));"""
+
+
+def people(members):
+    return " ".join("/".join(m) for m in sorted(map(tuple, members)))
+
+
+def received(got):
+    """What the database holds, as {what: value}."""
+    out = {}
+    for r in got["records"] or []:
+        who = "record " + "/".join(r["key"])
+        out[who] = ("alive" if r["alive"] else "zombie" if r["zombie"] else "dead")
+        if r["alive"]:
+            state = json.loads(r["state"])
+            for field, p in state.get("_provenance", {}).items():
+                flags = p["flags"]
+                if "tombstone" not in flags:
+                    out[f"{who} {field}"] = (unstamp(p["changed_at"]), unstamp(p["as_of"]), "estimate" in flags)
+    for c in got["contacts"] or []:
+        who = "contact " + people(c["members"])
+        out[who] = "live" if c["live"] else "dead"
+        if c["live"]:
+            value = json.loads(c["contact"])
+            prov = value.pop("_provenance", {})
+            out[who + " named by"] = "/".join(c["naming"])
+            for f, v in value.items():
+                out[f"{who} {f}"] = v
+            for f, p in prov.items():
+                out[f"{who} {f} from"] = (p["source"],) if "overridden" in p["flags"] else (p["source"], unstamp(p["changed_at"]), unstamp(p["as_of"]), "estimate" in p["flags"])
+    for k in got["conflicts"] or []:
+        who = f"conflict {people(k['members'])} {k['field']}" + (":" + k["element"] if k["element"] else "")
+        out[who] = [(c["value"], c["source"], c["source_id"], unstamp(c["changed_at"])) for c in k["candidates"]]
+    return out
+
+
+def shown(unit, key, value):
+    """A candidate's value as conflicts.candidates shows it."""
+    if unit in oracle.GROUPS:
+        return value
+    return {"metadata": {key: value}} if unit == "metadata" else {unit: value}
+
+
+def expected(records, contacts):
+    out = {}
+    for r in records.values():
+        who = "record " + "/".join(r.key)
+        out[who] = ("alive" if r.alive else "zombie" if r.zombie else "dead")
+        if r.alive:
+            for (f, k), c in r.cells.items():
+                if c.value is not None:
+                    out[f"{who} {f}" + (":" + k if k else "")] = (c.changed, c.as_of, c.estimate)
+    for c in contacts.values():
+        who = "contact " + people(c.members)
+        out[who] = "live" if c.live else "dead"
+        if c.live:
+            out[who + " named by"] = "/".join(c.naming)
+            for f, v in c.value.items():
+                out[f"{who} {f}"] = v
+            for f, p in c.provenance.items():
+                out[f"{who} {f} from"] = p
+        for k in c.conflicts:
+            name = f"conflict {people(k.members)} {k.unit}" + (":" + k.key if k.key else "")
+            out[name] = [(shown(k.unit, k.key, x.value), *x.record.key, x.changed) for x in k.candidates]
+    return out
+
+
+# ---- one history ----
+
+class History:
+    """Plays steps on both sides."""
+    def __init__(self, psql, batch):
+        self.psql, self.batch = psql, batch
+        self.obs, self.certificates, self.decisions, self.policy = [], [], [], {}
+        self.clamps = {}
+
+    def play(self, steps):
+        """None, or the difference as {what: (expected, got)}."""
+        self.psql.send(f"BEGIN; SET LOCAL contactsync.batch_size = {self.batch};")
+        try:
+            for step in steps:
+                d = getattr(self, step[0])(*step[1:])
+                if d:
+                    return d
+            self.process()
+            return self.compare()
+        except RuntimeError as e:
+            return {"error": ("none", str(e))}
+        finally:
+            self.psql.run("ROLLBACK;")
+
+    def event(self, e):
+        o = Obs(**e)
+        self.obs.append(o)
+        args = [o.source, o.source_id, o.payload, stamp(o.version), o.kind, o.seq, None, o.coverage, stamp(o.created)]
+        if o.sighted is None and not o.inferred:
+            self.psql.send("SELECT contactsync.ingest(" + ", ".join(map(quote, args)) + ");")
+        else:
+            self.psql.send("INSERT INTO contactsync.inbox (source, source_id, payload, version, kind, seq, coverage, created, sighted, inferred) VALUES ("
+                          + ", ".join(map(quote, args[:6] + args[7:] + [stamp(o.sighted), bool(o.inferred)])) + ");")
+
+    def process(self):
+        self.psql.send("SELECT contactsync.process();")
+
+    def set_policy(self, field, rule, sources, options):
+        target = oracle.GROUP_OF.get(field, field)
+        self.policy[target] = dict(options, rule=rule, sources=sources)
+        self.psql.send(f"SELECT contactsync.set_policy({', '.join(map(quote, [field, rule, sources, options]))});")
+
+    def unset_policy(self, field):
+        self.policy.pop(oracle.GROUP_OF.get(field, field), None)
+        self.psql.send(f"SELECT contactsync.unset_policy({quote(field)});")
+
+    def certify(self, source, start, seen):
+        """A run that showed these records ends, and with it a certificate."""
+        self.process()
+        d = self.compare()
+        if d:
+            return d
+        seen = [s for s in seen if (source, s) in self.records]
+        start = max([start] + [c.start + 1 for c in self.certificates if c.source == source])
+        c = Certificate(source, start, frozenset(seen))
+        self.obs += oracle.absent(self.obs, self.certificates, c)
+        self.certificates.append(c)
+        self.psql.send(f"""WITH run AS (INSERT INTO contactsync.runs (source, kind, state, stamp, certified, items, last_inbox_id)
+				VALUES ({quote(source)}, 'full', 'succeeded', {quote(stamp(start))}, true, {max(len(seen), 1)}, 0) RETURNING id)
+			INSERT INTO contactsync.source_items (source, source_id, run) SELECT {quote(source)}, s, run.id FROM run, unnest({quote(seen)}) s
+			ON CONFLICT ON CONSTRAINT source_items_pkey DO UPDATE SET run = excluded.run;""")
+        self.process()
+        return None
+
+    def resolve(self, which, choice):
+        self.process()
+        d = self.compare()
+        if d:
+            return d
+        got = self.got["conflicts"] or []
+        mine = [k for c in self.contacts.values() for k in c.conflicts]
+        if not mine:
+            return None
+        mine.sort(key=lambda k: (people(k.members), k.unit, k.key))
+        k = mine[which % len(mine)]
+        g = next(g for g in got if (people(g["members"]), g["field"], g["element"]) == (people(k.members), k.unit, k.key))
+        n = choice % (len(k.candidates) + 2)
+        seen = {oracle.seen_digest(c) for c in k.candidates}
+        if n < len(k.candidates):
+            value, source = k.candidates[n].value, k.candidates[n].record.key[0]
+            args = f"{g['id']}, {n + 1}, seen => {quote(g['seen'])}"
+        else:
+            source = None
+            value = None if n > len(k.candidates) else {"name": {"last_name": "Ray"}, "job": {"company": "Zap", "title": "Z"},
+                                                         "metadata": 9, "birthday": "2001-01-01"}.get(k.unit, "decided")
+            args = f"{g['id']}, value => {quote(json.dumps(value))}"
+        self.psql.send(f"SELECT contactsync.resolve_conflict({args});")
+        self.decisions.append(Decision(len(self.decisions), set(k.members), k.unit, k.key, value, source, seen))
+        return self.compare()
+
+    def compare(self):
+        self.got = json.loads(self.psql.run(READ))
+        clamps = {(s, i, unstamp(v), q): (unstamp(at), int(float(tol) * 1000000)) for s, i, v, q, at, tol in self.got["clamped"] or []}
+        obs = [o._replace(clamp=clamps.get((o.source, o.source_id, o.version, o.seq))) for o in self.obs]
+        self.records, self.contacts = oracle.compute(obs, self.certificates, CLASSES, self.policy, self.decisions)
+        want, got = expected(self.records, self.contacts), received(self.got)
+        d = {}
+        for k in sorted(want.keys() | got.keys()):
+            a, b = want.get(k), got.get(k)
+            if json.dumps(a, sort_keys=True, default=list) != json.dumps(b, sort_keys=True, default=list):
+                d[k] = (a, b)
+        return d or None
+
+
+# ---- random histories ----
+
+def payload(rng, person, kind):
+    pick = rng.choice
+    p = {}
+    null = None
+    if rng.random() < .5:
+        p["last_name"] = pick(["Lee"] * 12 + ["Roe", null])
+    if rng.random() < .4:
+        p["first_name"] = pick(["Ann"] * 5 + ["A."] * 4 + ["Bob", null])
+    if rng.random() < .15:
+        p["suffix"] = pick(["Jr", null])
+    if rng.random() < .35:
+        p["company"] = pick(["Acme", "Home", null])
+    if rng.random() < .35:
+        p["title"] = pick(["CTO", "CEO", null])
+    if rng.random() < .2:
+        p["department"] = pick(["IT", null])
+    if rng.random() < .4:
+        p["note"] = pick(["a", "b", "c", null])
+    if rng.random() < .2:
+        p["nickname"] = pick(["x", "y"])
+    if rng.random() < .7:
+        p["emails"] = mails(rng, person, kind)
+    if rng.random() < .3:
+        p["phones"] = phones(rng, kind)
+    if rng.random() < .3:
+        p["tags"] = tags(rng, kind)
+    if rng.random() < .3:
+        p["metadata"] = {k: pick([1, 2, "z"] + [null] * 1) for k in rng.sample(["k", "j"], rng.randint(1, 2))}
+    return p
+
+
+def edit(rng, kind, make):
+    if kind == "patch" and rng.random() < .5:
+        out = {}
+        keys = make(3)
+        n = rng.randint(0, len(keys))
+        if keys[:n]:
+            out["add"] = keys[:n]
+        if keys[n:]:
+            out["remove"] = keys[n:]
+        return out or None
+    return make(rng.randint(0, 2)) or None
+
+
+def mails(rng, person, kind):
+    def make(n):
+        pool = [f"p{person}@x.org", f"p{person}@x.org", f"q{person}@x.org"] + (["all@x.org"] if rng.random() < .3 else [])
+        out, marked = [], False
+        for a in dict.fromkeys(rng.choice(pool) for _ in range(n + 1)):
+            if rng.random() < .1:
+                a = a.upper()
+            e = {"address": a}
+            if rng.random() < .2:
+                e["type"] = rng.choice(["work", "home"])
+            if rng.random() < .15:
+                e["verified"] = rng.random() < .8
+            if rng.random() < .2 and not marked:
+                e["primary"] = marked = True
+            out.append(e if len(e) > 1 else a)
+        return out
+    return edit(rng, kind, make)
+
+
+def phones(rng, kind):
+    def make(n):
+        out = []
+        for a in rng.sample(["+16502530000", "+16502530001", "555"], n):
+            e = {"number": a}
+            if rng.random() < .2:
+                e["type"] = rng.choice(["work", "home"])
+            if rng.random() < .2 and not any("primary" in x for x in out):
+                e["primary"] = True
+            out.append(e)
+        return out
+    return edit(rng, kind, make)
+
+
+def tags(rng, kind):
+    return edit(rng, kind, lambda n: rng.sample(["a", "B", "b c"], n))
+
+
+COVERABLE = ["first_name", "last_name", "company", "title", "note", "emails", "phones", "tags", "metadata"]
+
+
+def event(rng, persons, used):
+    source = rng.choice(list(CLASSES))
+    person = rng.randrange(persons)
+    who = (source, f"r{person}")
+    kind = rng.choice(["snapshot"] * 8 + ["patch"] * 12 + ["delete"] * 3 + ["undelete"] * 3)
+    e = {"source": source, "source_id": who[1], "kind": kind}
+    if kind != "delete" and not (kind == "undelete" and rng.random() < .6):
+        e["payload"] = payload(rng, person, kind)
+        if kind == "snapshot" and rng.random() < .25:
+            e["coverage"] = rng.sample(COVERABLE, rng.randint(1, 4))
+            e["payload"] = {f: v for f, v in e["payload"].items() if f in e["coverage"]}
+        if rng.random() < .25:
+            e["created"] = rng.randrange(12) * DAY
+    if rng.random() < .08:
+        e["sighted"] = rng.randrange(12) * DAY + DAY // 2
+    elif kind == "delete" and rng.random() < .3:
+        e["inferred"] = True
+    # one version is one observation: see the oracle
+    while True:
+        e["version"], e["seq"] = rng.randrange(10) * DAY, rng.randrange(3)
+        if rng.random() < .02:
+            e["version"] += 30000 * DAY
+        if (who, e["version"], e["seq"]) not in used:
+            break
+    used.add((who, e["version"], e["seq"]))
+    return ("event", e)
+
+
+def policy(rng):
+    field = rng.choice(["title", "name", "note", "note", "emails", "phones", "tags", "metadata", "metadata.k", "metadata.k",
+                        "emails.primary", "phones.primary", "nickname", "job"])
+    if rng.random() < .1:
+        return ("unset_policy", field)
+    rules = ["last_write_wins", "source_priority"]
+    if field in ("emails", "phones", "tags", "metadata"):
+        rules.append("union")
+    elif not field.endswith(".primary"):
+        rules += ["manual_review"] * 2
+    rule = rng.choice(rules)
+    sources = None
+    if rule == "source_priority" or rng.random() < .2:
+        sources = rng.sample(["crm", "mkt", "phone", "tab", "office", "device"], rng.randint(1, 3))
+    options = {"only": True} if sources and rng.random() < .25 else {}
+    return ("set_policy", field, rule, sources, options)
+
+
+def random_history(rng):
+    steps = [policy(rng) for _ in range(rng.randint(0, 4))]
+    persons, used = rng.choice([1, 1, 1, 2, 3]), set()
+    n = rng.choice([5, 8, 12, 16, 16, 30])
+    more = [event(rng, persons, used) for _ in range(n)]
+    # what comes again may come by another run
+    again = rng.sample(more, rng.randint(0, len(more) // 3))
+    more += [("event", dict(e, sighted=rng.randrange(12) * DAY + DAY // 2)) if rng.random() < .2 else (s, e) for s, e in again]
+    rng.shuffle(more)
+    # manual review has most to go wrong
+    if rng.random() < .4:
+        field = rng.choice(["note", "note", "job", "metadata.k", "name"])
+        only = rng.random() < .3
+        steps.append(("set_policy", field, "manual_review", rng.sample(["crm", "mkt", "phone", "tab"], 3) if only else None,
+                      {"only": True} if only else {}))
+    for s in more:
+        steps.append(s)
+        r = rng.random()
+        if r < .04:
+            steps.append(("certify", rng.choice(list(CLASSES)), rng.randrange(12) * DAY + DAY // 2,
+                          [f"r{p}" for p in range(persons) if rng.random() < .7]))
+        elif r < .15:
+            steps.append(("process",))
+        elif r < .19:
+            steps.append(policy(rng))
+        elif r < .27:
+            steps.append(("resolve", rng.randrange(100), rng.randrange(100)))
+    return steps
+
+
+def shrink(play, steps):
+    """Drop what the difference does not need."""
+    size = max(len(steps) // 2, 1)
+    while True:
+        i = 0
+        while i < len(steps):
+            fewer = steps[:i] + steps[i + size:]
+            if fewer and play(fewer):
+                steps = fewer
+            else:
+                i += size
+        if size == 1:
+            break
+        size //= 2
+    # and the members of payloads
+    for i, s in enumerate(steps):
+        if s[0] == "event" and s[1].get("payload"):
+            for f in list(s[1]["payload"]):
+                p = {k: v for k, v in s[1]["payload"].items() if k != f}
+                fewer = steps[:i] + [("event", dict(steps[i][1], payload=p))] + steps[i + 1:]
+                if play(fewer):
+                    steps = fewer
+    return steps
+
+
+def readable(t):
+    if t == oracle.NEVER:
+        return "-infinity"
+    return f"day {t / DAY:g}"
+
+
+def show(steps):
+    out = []
+    for s in steps:
+        if s[0] == "event":
+            e = dict(s[1])
+            at = f"{readable(e.pop('version'))}+{e.pop('seq')}"
+            for k in ("created", "sighted"):
+                if e.get(k) is not None:
+                    e[k] = readable(e[k])
+            who = e.pop("source") + "/" + e.pop("source_id")
+            out.append(f"{who} {e.pop('kind')} @ {at} {json.dumps(e)}")
+        elif s[0] == "certify":
+            out.append(f"certify {s[1]} @ {readable(s[2])} seen {s[3]}")
+        else:
+            out.append(" ".join(map(str, s)))
+    return out
+
+
+def main():
+    seed, rounds = int(sys.argv[1]), int(sys.argv[2])
+    psql = Psql(sys.argv[3:])
+    psql.run("".join(f"SELECT contactsync.add_source({quote(s)}, 'canonical', {quote({'class': c})});" for s, c in CLASSES.items()))
+    counts = [0, 0, 0]
+    failures = 0
+    for i in range(rounds):
+        rng = random.Random(f"{seed} {i}")
+        steps = random_history(rng)
+        batch = rng.choice([1, 2, 5, 500])
+        h = History(psql, batch)
+        if not h.play(steps):
+            counts[0] += len(h.contacts)
+            counts[1] += sum(len(c.conflicts) for c in h.contacts.values())
+            counts[2] += len(h.decisions)
+            continue
+        steps = shrink(lambda s: History(psql, batch).play(s), steps)
+        print(f"history {i} of seed {seed}, in batches of {batch}, in short:")
+        for line in show(steps):
+            print("    " + line)
+        print("differs in")
+        for k, (a, b) in History(psql, batch).play(steps).items():
+            print(f"    {k}\n        expected {pretty(a)}\n        got      {pretty(b)}")
+        failures += 1
+        if failures == MAX_REPORTS:
+            return 1
+    print(f"{rounds} histories, {counts[0]} contacts, {counts[1]} conflicts, {counts[2]} decisions")
+    return failures > 0
+
+
+def pretty(x):
+    if isinstance(x, (tuple, list)) and not isinstance(x, str):
+        return "(" + ", ".join(pretty(y) for y in x) + ")"
+    if isinstance(x, (int, float)) and not isinstance(x, bool) and (abs(x) >= DAY or x == 0):
+        return readable(x)
+    return str(x) if not isinstance(x, dict) else json.dumps(x)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

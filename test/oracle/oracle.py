@@ -1,0 +1,648 @@
+"""A second opinion on what contactsync computes.
+
+State is what was said and what was decided; all else is computed.  Here it is
+computed again, plainly and from nothing, by rules taken from the design and not
+from the extension's code: sets of facts in, records, contacts and conflicts out.
+No database, no clock, no randomness.  Times are integers (microseconds).
+
+Not covered: ties between different observations at one version (the extension
+orders them by a digest that nobody else can know), addresses, urls, generic keys
+and oversize clusters, decisions other than those on a conflict.
+"""
+from collections import namedtuple
+
+NEVER = float("-inf")
+
+SCALARS = ["first_name", "middle_name", "last_name", "prefix", "suffix", "nickname",
+           "company", "department", "title", "birthday", "note", "photo"]
+LISTS = ["emails", "phones", "addresses", "urls", "tags", "metadata"]
+GROUPS = {"name": ["first_name", "middle_name", "last_name", "prefix", "suffix"],
+          "job": ["company", "department", "title"]}
+LEAD = {"name": "last_name", "job": "company"}
+GROUP_OF = {m: g for g, ms in GROUPS.items() for m in ms}
+WITH_PRIMARY = ("emails", "phones")
+SPELLING = {"emails": "address", "phones": "number"}
+
+# kind: snapshot, patch, delete, undelete.  coverage: None = everything.
+# clamp: (received_at, tolerance), or None where the stamp cannot lie ahead.
+Obs = namedtuple("Obs", "source source_id kind version seq created coverage payload inferred sighted clamp",
+                 defaults=(0, None, None, None, False, None, None))
+# A source was read completely, from "start"; seen: the ids that it showed.
+Certificate = namedtuple("Certificate", "source start seen")
+# On a conflict: its place among all, the records it is about, the cell, the value (None =
+# none), whose candidate it was (None = a new value), and the candidates that it knew.
+Decision = namedtuple("Decision", "order records unit key value source seen")
+Cell = namedtuple("Cell", "value changed as_of estimate")
+
+
+# ---- what an observation says ----
+
+def effective(o):
+    if o.clamp and o.version > o.clamp[0] + o.clamp[1]:
+        return o.clamp[0]
+    return o.version
+
+
+def position(o):
+    return (effective(o), o.version, o.seq)
+
+
+def element(field, raw):
+    """(key, attributes) of an element; the attributes are what is compared."""
+    if field == "tags":
+        return raw.lower(), {"value": raw}
+    e = dict(raw) if isinstance(raw, dict) else {SPELLING[field]: raw}
+    key = e[SPELLING[field]].lower()
+    if field == "emails":
+        local, _, domain = e["address"].rpartition("@")
+        e["address"] = local + "@" + domain.lower()
+    if e.get("extension"):
+        key += ";ext=" + e["extension"]
+    if not e.get("primary"):
+        e.pop("primary", None)
+    return key, e
+
+
+def elements(field, raw):
+    return dict(element(field, r) for r in raw or [])
+
+
+def bare(o):
+    # DESIGN is silent on an empty payload of an undelete; chosen: it is none
+    return o.kind == "undelete" and not o.payload and not o.coverage
+
+
+def says(o):
+    """What an observation speaks about: (whole, single).  whole: fields of which it tells
+    everything, with their value; single: elements that it tells of, None = not there."""
+    whole, single = {}, {}
+    if o.payload is None or bare(o):
+        return whole, single
+    for f, v in o.payload.items():
+        if v in ("", [], {}):
+            v = None
+        if f == "metadata":
+            if v is None or o.kind != "patch":
+                whole[f] = {k: x for k, x in (v or {}).items() if x is not None}
+            else:
+                single.update({(f, k): x for k, x in v.items()})
+        elif f in LISTS:
+            if isinstance(v, dict):
+                single.update({(f, element(f, r)[0]): None for r in v.get("remove", [])})
+                single.update({(f, k): e for k, e in elements(f, v.get("add")).items()})
+            else:
+                whole[f] = elements(f, v)
+        else:
+            whole[f] = v
+    if o.kind != "patch":
+        if o.coverage is None:
+            covered = SCALARS + LISTS
+        else:
+            covered = [c for c in o.coverage if not c.startswith("metadata.")]
+            for c in o.coverage:
+                if c.startswith("metadata."):
+                    k = c[len("metadata."):]
+                    single[("metadata", k)] = whole.get("metadata", {}).get(k)
+        whole = {f: whole.get(f, {} if f in LISTS else None) for f in covered}
+    return whole, single
+
+
+# ---- one record ----
+
+class Record:
+    def __init__(self, key):
+        self.key = key                      # (source, source_id)
+        self.alive = self.zombie = False
+        self.span = []                      # the observations that its state is made of
+        self.created = NEVER                # least creation time given
+        self.version = NEVER                # of the newest observation of its state
+        self.last = NEVER                   # of the newest observation of all
+        self.cells = {}                     # (field, element key or "") -> Cell
+        self.names = set()                  # every name it ever had
+        self.keys = {}                      # mail address -> version at which it was first shown
+
+
+def life(obs, seen, gone=NEVER):
+    """(alive, zombie, span) of a record with these observations, in version order; seen and gone are the starts of
+    the newest runs that showed it, and showed it as deleted."""
+    deletes = [i for i, o in enumerate(obs) if o.kind == "delete"]
+    if not deletes:
+        return True, False, obs
+    cut = deletes[-1]
+    stamp = effective(obs[cut])
+    after = [o for o in obs[cut + 1:] if position(o) > position(obs[cut])]
+    # DESIGN is silent on a creation time that comes with an observation from before the delete (chosen: it
+    # is proof too) and on sightings in a run without certificate (the same). A tombstone proves the record gone
+    # at the start of the run that showed it, however old its stamp is.
+    sighted = seen > max(stamp, gone)
+    if not any(o.kind == "undelete" for o in after) and not any((o.created or NEVER) > stamp for o in obs if o.kind != "delete") \
+            and not sighted:
+        return False, bool(after), []
+    # An undelete without payload restores; so does (DESIGN is silent) a sighting of a record that says nothing new
+    if any(bare(o) for o in after) or (sighted and not any(speaks(o) for o in after)):
+        # restores what was there, and what was held meanwhile counts from now on
+        return True, False, before(obs[:cut]) + after
+    return True, False, after
+
+
+def speaks(o):
+    whole, single = says(o)
+    return bool(whole or single)
+
+
+def before(obs):
+    """What an undelete restores: the last state that the record had alive.  DESIGN is silent on sightings between
+    two deletes; chosen: only the newest delete is answered by a sighting."""
+    alive, _, span = life(obs, NEVER)
+    if alive or not obs:
+        return span
+    cut = max(i for i, o in enumerate(obs) if o.kind == "delete")
+    return before(obs[:cut]) + obs[cut + 1:]
+
+
+def fold(key, observations, seen=NEVER):
+    r = Record(key)
+    seen = max([seen] + [o.sighted for o in observations if o.sighted is not None and o.kind != "delete"])
+    r.seen = seen
+    gone = max([NEVER] + [o.sighted for o in observations if o.sighted is not None and o.kind == "delete"])
+    # a delete wins a tie: it is the later of the two
+    obs = sorted(set_of(observations), key=lambda o: (position(o), o.kind == "delete"))
+    r.last = max(effective(o) for o in obs)
+    evidence(r, obs)
+    # an inferred delete loses to a later sighting, as if it had never been; DESIGN is silent on what that is:
+    # a run that showed the record, or any newer snapshot
+    shown = max((position(o) for o in obs if o.kind == "snapshot"), default=None)
+    obs = [o for o in obs if not (o.kind == "delete" and o.inferred and
+                                  (seen > effective(o) or (shown is not None and shown > position(o))))]
+    r.alive, r.zombie, r.span = life(obs, seen, gone)
+    r.created = min((o.created for o in r.span if o.created is not None), default=NEVER)
+    r.version = max((effective(o) for o in r.span), default=NEVER)
+    r.cells = cells(r.span)
+    # when asked: whether it lived, and of what, after each of its observations
+    r.past = lambda: [(effective(o), life(obs[:n + 1], *((seen, gone) if n + 1 == len(obs) else (NEVER, NEVER))))
+                      for n, o in enumerate(obs)]
+    return r
+
+
+def set_of(observations):
+    """Duplicates, which differ in their receipt alone (when, and in which run), are one: the first received."""
+    out = {}
+    for o in observations:
+        k = repr((o._replace(clamp=None, sighted=None, payload=repr(o.payload and sorted(o.payload.items())))))
+        if k not in out or (o.clamp and o.clamp < out[k].clamp):
+            out[k] = o
+    return list(out.values())
+
+
+def cells(span):
+    """Every cell with its value and stamps."""
+    said = [(o, *says(o)) for o in span]
+    universe = {c for _, _, single in said for c in single}
+    for _, whole, _ in said:
+        for f, v in whole.items():
+            universe |= {(f, k) for k in v} if f in LISTS else {(f, "")}
+    cells = {}
+    for f, k in universe:
+        points, runs = [], []
+        for o, whole, single in said:
+            if (f, k) in single:
+                v = single[(f, k)]
+            elif f in whole:
+                v = whole[f].get(k) if f in LISTS else whole[f]
+            else:
+                # a list has one primary: when another element is named, this one stops to be it
+                if runs and isinstance(runs[-1][1], dict) and runs[-1][1].get("primary") and names_primary(f, whole, single):
+                    runs[-1] = (runs[-1][0], {a: x for a, x in runs[-1][1].items() if a != "primary"}, runs[-1][2])
+                continue
+            points.append((effective(o), v, o.kind))
+            if not runs or runs[-1][1] != v:
+                runs.append((effective(o), v, o.kind))
+        at, v, kind = runs[-1]
+        # only the first sight of a cell can be unwitnessed, and not if a patch brought it
+        cells[(f, k)] = Cell(v, at, points[-1][0], len(runs) == 1 and kind != "patch")
+    return cells
+
+
+def names_primary(field, whole, single):
+    said = list(whole.get(field, {}).values()) if field in LISTS else []
+    said += [v for (f, _), v in single.items() if f == field]
+    return field in WITH_PRIMARY and any(v and v.get("primary") for v in said)
+
+
+# ---- identity ----
+
+def name_key(s):
+    return " ".join((s or "").lower().split())
+
+
+def evidence(r, obs):
+    """Names and mail addresses that the record ever asserted, deleted or not."""
+    state = {}
+    for o in obs:
+        whole, single = says(o)
+        if "first_name" in whole or "last_name" in whole:
+            state.update({m: whole[m] for m in ("first_name", "last_name") if m in whole})
+            pair = (name_key(state.get("first_name")), name_key(state.get("last_name")))
+            # DESIGN is silent on a first name alone; chosen: no name, it neither agrees nor disagrees
+            if pair[1]:
+                r.names.add(pair)
+        mails = set(whole.get("emails", {})) | {k for (f, k), v in single.items() if f == "emails" and v is not None}
+        for k in mails:
+            r.keys[k] = min(r.keys.get(k, effective(o)), effective(o))
+
+
+def initial_of(a, b):
+    return len(a.rstrip(".")) == 1 and b[:1] == a[0]
+
+
+def pair_agrees(a, b):
+    first_a, last_a = a
+    first_b, last_b = b
+    if last_a != last_b:
+        return False
+    return first_a == first_b or not first_a or not first_b or initial_of(first_a, first_b) or initial_of(first_b, first_a)
+
+
+def names_agree(a, b):
+    return not a.names or not b.names or any(pair_agrees(x, y) for x in a.names for y in b.names)
+
+
+def cluster(records):
+    """Sets of records that are one person: union-find over the evidence in canonical order."""
+    home = {r.key: {r.key} for r in records}
+    by_key = {r.key: r for r in records}
+    edges, strangers = [], set()
+    for i, a in enumerate(records):
+        for b in records[i + 1:]:
+            lo, hi = sorted((a.key, b.key))
+            for k in set(a.keys) & set(b.keys):
+                if names_agree(a, b):
+                    edges.append((max(a.keys[k], b.keys[k]), k, lo, hi))
+                else:
+                    strangers |= {(lo, hi), (hi, lo)}
+    for _, _, a, b in sorted(edges):
+        if home[a] is home[b]:
+            continue
+        if any((x, y) in strangers for x in home[a] for y in home[b]):
+            continue
+        both = [k[0] for k in home[a] | home[b] if by_key[k].alive]
+        if len(set(both)) < len(both):
+            continue
+        joined = home[a] | home[b]
+        for k in joined:
+            home[k] = joined
+    return {frozenset(s) for s in home.values()}
+
+
+# ---- rules ----
+
+class Rule:
+    def __init__(self, spec, default, classes):
+        spec = spec or {}
+        self.kind = spec.get("rule", default)
+        self.sources = spec.get("sources") or []
+        self.only = spec.get("only", False)
+        self.classes = classes
+
+    def rank(self, source):
+        # a source that is listed by its name and by its class stands where its name does
+        for wanted in (source, self.classes[source]):
+            if wanted in self.sources:
+                return self.sources.index(wanted)
+        return len(self.sources)
+
+    def admits(self, source):
+        return not self.only or self.rank(source) < len(self.sources)
+
+
+class Claim:
+    """What one record says about one cell, group or list."""
+    def __init__(self, record, value, changed, estimate, as_of):
+        self.record, self.value, self.as_of = record, value, as_of
+        self.estimate = estimate
+        self.version = record.version
+        self.changed = changed
+
+    def bytes(self):
+        return repr(sorted(self.value.items())) if isinstance(self.value, dict) else repr(self.value)
+
+
+def counted(record, cell):
+    """The time at which a cell counts as changed."""
+    if not cell.estimate:
+        return cell.changed
+    return min(record.created, cell.changed)
+
+
+def ordered(claims, rule):
+    """Best first, in the total order of the rule."""
+    claims = [c for c in claims if rule.admits(c.record.key[0])]
+    witnessed = any(not c.estimate for c in claims)
+
+    def key(c):
+        time = c.changed if witnessed else c.version
+        rank = -rule.rank(c.record.key[0])
+        head = (rank, time) if rule.kind == "source_priority" else (time, rank)
+        return head
+    # DESIGN is silent on which end of the record keys wins; chosen: the least one
+    return sorted(sorted(claims, key=lambda c: c.record.key), key=key, reverse=True)
+
+
+def stamp_of(record, cells):
+    """changed, estimate and as_of of a claim that is made of several cells."""
+    changed = max((counted(record, c) for c in cells), default=NEVER)
+    return changed, all(c.estimate for c in cells), max(c.as_of for c in cells)
+
+
+def cell_claims(records, field, key=""):
+    out = []
+    for r in records:
+        c = r.cells.get((field, key))
+        if c and c.value is not None:
+            out.append(Claim(r, c.value, counted(r, c), c.estimate, c.as_of))
+    return out
+
+
+def group_claims(records, group):
+    out = []
+    for r in records:
+        # DESIGN is silent on what a cleared member means for the stamp of a group; chosen: nothing
+        cells = [r.cells[(m, "")] for m in GROUPS[group] if (m, "") in r.cells and r.cells[(m, "")].value is not None]
+        value = {m: r.cells[(m, "")].value for m in GROUPS[group]
+                 if (m, "") in r.cells and r.cells[(m, "")].value is not None}
+        if value:
+            out.append(Claim(r, value, *stamp_of(r, cells)))
+    return out
+
+
+# ---- one contact ----
+
+class Contact:
+    def __init__(self, members):
+        self.members = members
+        self.live = False
+        self.value, self.provenance = {}, {}
+        self.conflicts = []
+        self.naming = None
+
+
+class Conflict:
+    def __init__(self, members, unit, key, candidates):
+        self.members, self.unit, self.key, self.candidates = members, unit, key, candidates
+
+
+def seen_digest(claim):
+    return (claim.record.key, claim.bytes(), claim.changed)
+
+
+class Resolver:
+    def __init__(self, records, policy, classes, decisions):
+        self.records = sorted(records, key=lambda r: r.key)
+        self.live = [r for r in self.records if r.alive]
+        self.policy, self.classes = policy, classes
+        names = {r.key for r in records}
+        self.decisions = [d for d in decisions if names & d.records]
+        self.c = Contact(frozenset(names))
+
+    def rule(self, target, default="last_write_wins"):
+        return Rule(self.policy.get(target), default, self.classes)
+
+    def put(self, field, claim, cell=None):
+        if cell is None:
+            cell = claim.record.cells[(field, "")]
+        self.c.value[field] = cell.value
+        self.c.provenance[field] = (claim.record.key[0], counted(claim.record, cell), cell.as_of, cell.estimate)
+
+    def run(self):
+        self.c.live = bool(self.live)
+        if not self.live:
+            return self.c
+        for g in GROUPS:
+            self.group(g)
+        for f in SCALARS:
+            if f not in GROUP_OF:
+                self.scalar(f)
+        for f in ("emails", "phones", "tags"):
+            self.list(f)
+        self.metadata()
+        if self.c.naming is None:
+            self.c.naming = self.live[0].key
+        return self.c
+
+    def scalar(self, field):
+        rule = self.rule(field)
+        best = self.decide(field, "", cell_claims(self.live, field), rule,
+                           lambda r: history(r, [(field, "")], lambda v: v[0]))
+        if best is None:
+            return
+        if best.record is None:
+            self.put_decided(field, best.value, best)
+        else:
+            self.put(field, best)
+
+    def put_decided(self, field, value, best):
+        self.c.value[field] = value
+        self.c.provenance[field] = (best.source,)
+
+    def group(self, group):
+        rule = self.rule(group)
+        claims = group_claims(self.live, group)
+        claims = [c for c in claims if rule.admits(c.record.key[0])]
+        leading = [c for c in claims if LEAD[group] in c.value] or claims
+        best = self.decide(group, "", leading, rule, lambda r: history(
+            r, [(m, "") for m in GROUPS[group]],
+            lambda v: {m: x for m, x in zip(GROUPS[group], v) if x is not None} or None))
+        if best is None:
+            return
+        # DESIGN is silent on the order in which gaps are filled (chosen: claims that compete first, then the
+        # others), and on gaps in what is disputed or decided (chosen: candidates do not fill them, decisions have none)
+        rest = ordered(leading, rule) if not self.disputed else []
+        rest += ordered([c for c in claims if c not in leading], rule)
+        rest = [] if best.record is None else [c for c in rest if c.record is not best.record]
+        filled = dict.fromkeys(best.value, best)
+        result = dict(best.value)
+        for c in rest:
+            common = set(c.value) & set(result)
+            if all(c.value[m] == result[m] for m in common):
+                for m, v in c.value.items():
+                    if m not in result:
+                        result[m] = v
+                        filled[m] = c
+        for m in result:
+            if filled[m].record is None:
+                self.put_decided(m, result[m], best)
+            else:
+                self.put(m, filled[m])
+        named = best.record or best.claimed
+        if group == "name" and named is not None:
+            self.c.naming = named.key
+
+    # -- lists --
+
+    def list(self, field):
+        rule = self.rule(field, "union")
+        live = [r for r in self.live if rule.admits(r.key[0])]
+        if rule.kind != "union":
+            best = ordered(list_claims(live, field), rule)
+            live = [best[0].record] if best else []
+        keys = sorted({k for r in live for (f, k), c in r.cells.items() if f == field and c.value is not None})
+        out = {}
+        for k in keys:
+            best = ordered(cell_claims(live, field, k), rule)[0]
+            e = dict(best.value)
+            if any(c.value.get("verified") for c in cell_claims(self.live, field, k) if rule.admits(c.record.key[0])):
+                e["verified"] = True
+            e.pop("primary", None)
+            out[k] = e
+            cell = best.record.cells[(field, k)]
+            self.c.provenance[field + ":" + k] = (best.record.key[0], counted(best.record, cell), cell.as_of, cell.estimate)
+        if not out:
+            return
+        if field in WITH_PRIMARY:
+            out[self.primary(field, out)]["primary"] = True
+        self.c.value[field] = [out[k]["value"] if field == "tags" else out[k] for k in keys]
+
+    def primary(self, field, out):
+        rule = self.rule(field + ".primary")
+        claims = []
+        for k in out:
+            for c in cell_claims(self.live, field, k):
+                if c.value.get("primary"):
+                    c.key = k
+                    claims.append(c)
+        best = ordered(claims, rule)
+        if best:
+            return best[0].key
+        # DESIGN is silent on how old an element is; chosen: as old as the claim that gives its attributes
+        age = {k: self.c.provenance[field + ":" + k][1] for k in out}
+        return min(out, key=lambda k: (not out[k].get("verified"), age[k], k))
+
+    def metadata(self):
+        # DESIGN counts metadata among the lists, whose best source is taken whole; chosen: a rule for all of
+        # metadata holds for each key by itself
+        out = {}
+        for k in sorted({k for r in self.live for (f, k) in r.cells if f == "metadata"}):
+            target = "metadata." + k if "metadata." + k in self.policy else "metadata"
+            rule = self.rule(target, "union")
+            best = self.decide("metadata", k, cell_claims(self.live, "metadata", k), rule,
+                               lambda r: history(r, [("metadata", k)], lambda v: v[0]))
+            if best is None:
+                continue
+            out[k] = best.value
+            if best.record is None:
+                self.c.provenance["metadata:" + k] = (best.source,)
+            else:
+                cell = best.record.cells[("metadata", k)]
+                self.c.provenance["metadata:" + k] = (best.record.key[0], counted(best.record, cell), cell.as_of, cell.estimate)
+        if out:
+            self.c.value["metadata"] = out
+
+    # -- one value among claims --
+
+    def decide(self, unit, key, claims, rule, runs_of):
+        """The claim that stands, or None; one without a record is a decision's."""
+        claims = ordered(claims, rule)
+        distinct = {c.bytes() for c in claims}
+        decision = max((d for d in self.decisions if (d.unit, d.key) == (unit, key)), key=lambda d: d.order, default=None)
+        self.disputed = rule.kind == "manual_review" and len(distinct) > 1
+        if rule.kind == "manual_review":
+            if decision is None:
+                opens = self.disputed
+            else:
+                # what it did not see re-opens it, unless all say by now what was decided
+                opens = any(seen_digest(c) not in decision.seen for c in claims) and (
+                    self.disputed or claims[0].value != decision.value)
+            if opens:
+                self.c.conflicts.append(Conflict(self.c.members, unit, key, claims))
+        # DESIGN is silent on a decision whose rule has changed since; chosen: it stands
+        if decision is not None:
+            return None if decision.value is None else Decided(decision, claims)
+        if not claims:
+            return None
+        if self.disputed:
+            value = established([(r, runs_of(r)) for r in self.live if rule.admits(r.key[0])], LEAD.get(unit))
+            # DESIGN is silent on an established value that nobody holds any more, and reads "the least in the tie
+            # order" where there never was one; chosen: in both cases the first in the order of the claims
+            return next((c for c in claims if c.value == value), claims[0])
+        return claims[0]
+
+
+class Decided:
+    record = None
+
+    def __init__(self, decision, claims):
+        self.value = decision.value
+        self.source = decision.source or "decision"
+        # of the records that say what was decided, the one that was chosen names the contact
+        same = [c for c in claims if c.value == decision.value]
+        chosen = [c for c in same if c.record.key[0] == decision.source] or same
+        self.claimed = chosen[0].record if chosen else None
+
+
+def list_claims(records, field, without=()):
+    """Each record's list as a whole; one that has no element has none to offer."""
+    out = []
+    for r in records:
+        cells = {k: c for (f, k), c in r.cells.items() if f == field and k not in without}
+        value = {k: c.value for k, c in cells.items() if c.value is not None}
+        if value:
+            out.append(Claim(r, value, *stamp_of(r, cells.values())))
+    return out
+
+
+def history(record, wanted, join):
+    """[(version, value)] of several cells taken as one; nothing while the record was deleted."""
+    out = []
+    for at, (alive, _, span) in record.past():
+        was = cells(span) if alive else {}
+        out.append((at, join([was[c].value if c in was else None for c in wanted])))
+    return out
+
+
+def established(histories, lead):
+    """The fold over the claims in version order: what is unanimous, kept through disagreement."""
+    value, current = None, {}
+    for t in sorted({at for _, runs in histories for at, _ in runs}):
+        for r, runs in histories:
+            for at, v in runs:
+                if at == t:
+                    current[r.key] = v
+        claims = [v for v in current.values() if v is not None]
+        if lead and any(lead in v for v in claims):
+            claims = [v for v in claims if lead in v]
+        if claims and all(v == claims[0] for v in claims):
+            value = claims[0]
+    return value
+
+
+# ---- all of it ----
+
+def compute(observations, certificates, classes, policy, decisions):
+    """records: {key: Record}, contacts: {members: Contact}"""
+    by = {}
+    for o in observations:
+        by.setdefault((o.source, o.source_id), []).append(o)
+    records = {}
+    for k, obs in by.items():
+        seen = max((c.start for c in certificates if c.source == k[0] and k[1] in c.seen), default=NEVER)
+        records[k] = fold(k, obs, seen)
+    contacts = {}
+    for members in cluster(sorted(records.values(), key=lambda r: r.key)):
+        contacts[members] = Resolver([records[k] for k in members], policy, classes, decisions).run()
+    return records, contacts
+
+
+def absent(observations, certificates, certificate):
+    """The deletes that a certificate implies for what is known when it is issued."""
+    out = []
+    by = {}
+    for o in observations:
+        by.setdefault((o.source, o.source_id), []).append(o)
+    for k, obs in by.items():
+        if k[0] != certificate.source or k[1] in certificate.seen:
+            continue
+        seen = max((c.start for c in certificates if c.source == k[0] and k[1] in c.seen), default=NEVER)
+        r = fold(k, obs, seen)
+        if r.alive and r.seen < certificate.start and r.last < certificate.start:
+            out.append(Obs(k[0], k[1], "delete", certificate.start, inferred=True))
+    return out
