@@ -3,7 +3,12 @@
 CREATE ROLE cs_acme; CREATE ROLE cs_acme_app LOGIN IN ROLE cs_acme, contactsync_app;
 CREATE ROLE cs_globex; CREATE ROLE cs_globex_app LOGIN IN ROLE cs_globex, contactsync_app;
 CREATE ROLE cs_nobody;
-INSERT INTO contactsync.tenants (tenant_id, role_name) VALUES ('acme', 'cs_acme'), ('globex', 'cs_globex');
+SELECT contactsync.add_tenant('acme', 'cs_acme'), contactsync.add_tenant('globex', 'cs_globex');
+SELECT contactsync.add_tenant('acme', 'cs_acme');
+SELECT contactsync.add_tenant('acme', 'cs_globex');
+SELECT contactsync.add_tenant('initech');
+SELECT contactsync.add_tenant('initech', 'cs_no_such_role');
+SELECT contactsync.add_tenant('*', 'cs_acme');
 INSERT INTO contactsync.contacts (tenant_id, id, contact, live, policy_version, last_modified, modified_by)
 	SELECT t, md5(t)::uuid, jsonb_build_object('company', t)::contactsync.contact, true, 0, now(), 'test'
 	FROM unnest(ARRAY['acme', 'globex', 'default']) t;
@@ -31,6 +36,8 @@ SELECT * FROM contactsync.source_secrets;
 SELECT contactsync._pin('globex');
 SELECT contactsync._lock_tenant();
 SELECT contactsync._caller();
+SELECT contactsync.add_tenant('mine', 'cs_acme');
+SELECT contactsync.drop_tenant('globex', true);
 INSERT INTO contactsync.contacts (tenant_id, id, contact, live, policy_version, last_modified, modified_by)
 	VALUES ('acme', gen_random_uuid(), '{}', true, 0, now(), 'forged');
 UPDATE contactsync.contacts SET modified_by = 'forged';
@@ -64,7 +71,14 @@ SET contactsync.tenant = 'acme';
 SELECT count(*) FROM contactsync.contacts;
 RESET ROLE; RESET contactsync.tenant;
 
+-- a tenant goes with all that is its own, and nothing else
+SELECT contactsync.drop_tenant('acme');
+SELECT contactsync.drop_tenant('acme', true);
+SELECT contactsync.drop_tenant('acme', true);
+SELECT contactsync.drop_tenant('default', true);
+SELECT tenant_id, count(*) FROM contactsync.contacts WHERE tenant_id <> 'default' GROUP BY 1 ORDER BY 1;
+SELECT contactsync.drop_tenant('globex', true);
+SELECT tenant_id FROM contactsync.tenants;
 DELETE FROM contactsync.contacts;
-DELETE FROM contactsync.tenants WHERE tenant_id <> 'default';
 DROP FUNCTION pg_temp.leak(contactsync.contact), pg_temp.current_tenant();
 DROP ROLE cs_acme_app, cs_globex_app, cs_acme, cs_globex, cs_nobody;
