@@ -4,6 +4,7 @@
 #   make install    install                  make clean     remove what was built
 #   make sandbox    see it at work: a database, an address book, a CRM; nothing stays
 #                   behind, but with KEEP=1 all of it, to look around
+#   make bench      figures of this machine
 #
 # "make test" installs the packages that it needs, builds with the flags of CI
 # in a folder of its own, and uses a private copy of the PostgreSQL tree there:
@@ -64,8 +65,10 @@ all: $(SCRIPT)
 $(SCRIPT): $(addprefix $(srcdir_),$(SQL_PIECES)) $(CONNECTORS) $(srcdir_)src/join.sh $(srcdir_)contactsync.control
 	sh $(srcdir_)src/join.sh $(addprefix $(srcdir_),$(SQL_PIECES)) -- $(CONNECTORS) > $@.tmp && mv $@.tmp $@
 
-.PHONY: test sandbox
+.PHONY: test sandbox bench
 test:
 	+$(srcdir_)test/run test
 sandbox:
 	+@$(srcdir_)test/sandbox/run
+bench:
+	+@$(srcdir_)test/bench/run

@@ -40,7 +40,7 @@ cleanup() {
 		! grep -qaF "$work/" "/proc/$pid/cmdline" 2>/dev/null || others+=("$pid")
 	done
 	# a server that a suite could not stop
-	for pid in $(cat "$work"/src/*/data/postmaster.pid "$work"/src/tmp_check*/data/postmaster.pid "$work/data/postmaster.pid" 2>/dev/null | grep -x '[0-9]\{2,\}' || true); do
+	for pid in $(cat "$work"/src/*/data/postmaster.pid "$work"/src/tmp_check*/data/postmaster.pid "$work/data/postmaster.pid" "$work/bench/postmaster.pid" 2>/dev/null | grep -x '[0-9]\{2,\}' || true); do
 		[ "$(readlink "/proc/$pid/exe" 2>/dev/null)" != "$bin/postgres" ] || servers+=("$pid")
 	done
 	end_processes TERM "${others[@]}"
