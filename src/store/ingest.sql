@@ -66,43 +66,78 @@ $$;
 
 -- ---- events ----
 
+-- Fields that a coverage names, in the form that observations have; NULL names one that does not exist.
+CREATE FUNCTION contactsync._coverage(coverage text[]) RETURNS text[]
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT pg_catalog.array_agg(CASE WHEN pg_catalog.split_part(c, ':', 1) = ANY (ARRAY[
+			'first_name', 'middle_name', 'last_name', 'prefix', 'suffix', 'nickname', 'company', 'department', 'title',
+			'birthday', 'note', 'photo', 'emails', 'phones', 'addresses', 'urls', 'tags', 'metadata']) THEN c END)
+	FROM (SELECT pg_catalog.regexp_replace(u, '^metadata[.]', 'metadata:') FROM pg_catalog.unnest(coverage) u) AS x (c)
+$$;
+
+-- Why an event's arguments are refused: '' = they are not, else what is wrong; see _refuse_event.
+CREATE FUNCTION contactsync._event_fault(source_id text, version timestamptz, kind text, seq bigint, coverage text[],
+	created timestamptz) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT CASE
+		WHEN source_id IS NULL OR source_id = '' OR version IS NULL OR kind IS NULL OR seq IS NULL THEN 'null'
+		WHEN kind NOT IN ('snapshot', 'patch', 'delete', 'undelete') THEN 'kind'
+		WHEN NOT pg_catalog.isfinite(version) OR NOT coalesce(pg_catalog.isfinite(created), true) THEN 'time'
+		WHEN coverage IS NULL THEN ''
+		WHEN kind = 'patch' THEN 'patch'
+		WHEN pg_catalog.array_position(contactsync._coverage(coverage), NULL) IS NOT NULL
+			THEN 'coverage:' || coalesce(coverage[pg_catalog.array_position(contactsync._coverage(coverage), NULL)], 'null')
+		ELSE '' END
+$$;
+
+CREATE FUNCTION contactsync._refuse_event(fault text, kind text) RETURNS void
+	LANGUAGE plpgsql IMMUTABLE PARALLEL SAFE AS $$
+BEGIN
+	CASE pg_catalog.split_part(fault, ':', 1)
+		WHEN 'null' THEN
+			RAISE EXCEPTION 'source_id, version, kind and seq must not be null' USING ERRCODE = 'null_value_not_allowed';
+		WHEN 'kind' THEN
+			RAISE EXCEPTION 'unknown kind of event "%"', kind USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Kinds are snapshot, patch, delete and undelete.';
+		WHEN 'time' THEN
+			RAISE EXCEPTION 'version and created must be finite' USING ERRCODE = 'invalid_parameter_value';
+		WHEN 'patch' THEN
+			RAISE EXCEPTION 'a patch covers what it lists' USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Leave coverage out, or send a snapshot.';
+		WHEN 'coverage' THEN
+			RAISE EXCEPTION 'unknown field "%" in coverage', pg_catalog.substr(fault, 10) USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Fields are those of a contact, and metadata.<key>.';
+		WHEN 'size' THEN
+			RAISE EXCEPTION 'payload is too large' USING ERRCODE = 'program_limit_exceeded',
+				HINT = 'See the setting contactsync.max_payload.';
+		WHEN '' THEN
+			RETURN;
+	END CASE;
+END
+$$;
+
+CREATE FUNCTION contactsync._require_source(source text) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+BEGIN
+	IF NOT EXISTS (SELECT FROM contactsync.sources s
+				   WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _require_source.source) THEN
+		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
+			HINT = 'See contactsync.add_source().';
+	END IF;
+END
+$$;
+
 CREATE FUNCTION contactsync._ingest(source text, source_id text, payload jsonb, version timestamptz, kind text,
 	seq bigint, idempotency_key text, coverage text[], created timestamptz) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
-	bad text;
 	result bigint;
 BEGIN
 	PERFORM contactsync._require_active();
-	IF source_id IS NULL OR source_id = '' OR version IS NULL OR kind IS NULL OR seq IS NULL THEN
-		RAISE EXCEPTION 'source_id, version, kind and seq must not be null' USING ERRCODE = 'null_value_not_allowed';
-	END IF;
-	IF kind NOT IN ('snapshot', 'patch', 'delete', 'undelete') THEN
-		RAISE EXCEPTION 'unknown kind of event "%"', kind USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'Kinds are snapshot, patch, delete and undelete.';
-	END IF;
-	IF NOT pg_catalog.isfinite(version) OR NOT pg_catalog.isfinite(created) THEN
-		RAISE EXCEPTION 'version and created must be finite' USING ERRCODE = 'invalid_parameter_value';
-	END IF;
-	IF NOT EXISTS (SELECT FROM contactsync.sources s
-				   WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _ingest.source) THEN
-		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
-			HINT = 'See contactsync.add_source().';
-	END IF;
-	IF kind = 'patch' AND coverage IS NOT NULL THEN
-		RAISE EXCEPTION 'a patch covers what it lists' USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'Leave coverage out, or send a snapshot.';
-	END IF;
-	SELECT c INTO bad FROM pg_catalog.unnest(coverage) c
-	WHERE pg_catalog.split_part(pg_catalog.replace(c, 'metadata.', 'metadata:'), ':', 1) <> ALL (ARRAY[
-		'first_name', 'middle_name', 'last_name', 'prefix', 'suffix', 'nickname', 'company', 'department', 'title',
-		'birthday', 'note', 'photo', 'emails', 'phones', 'addresses', 'urls', 'tags', 'metadata']) OR c IS NULL;
-	IF FOUND THEN
-		RAISE EXCEPTION 'unknown field "%" in coverage', bad USING ERRCODE = 'invalid_parameter_value';
-	END IF;
+	PERFORM contactsync._require_source(source);
+	PERFORM contactsync._refuse_event(contactsync._event_fault(source_id, version, kind, seq, coverage, created), kind);
 	IF pg_catalog.pg_column_size(payload) > pg_catalog.pg_size_bytes(pg_catalog.current_setting('contactsync.max_payload')) THEN
-		RAISE EXCEPTION 'payload is too large' USING ERRCODE = 'program_limit_exceeded',
-			HINT = 'See the setting contactsync.max_payload.';
+		PERFORM contactsync._refuse_event('size', kind);
 	END IF;
 	IF idempotency_key IS NOT NULL THEN
 		result := pg_catalog.nextval('contactsync.inbox_id_seq');
@@ -117,9 +152,7 @@ BEGIN
 	END IF;
 	INSERT INTO contactsync.inbox AS i (id, source, source_id, kind, version, seq, created, coverage, payload, idempotency_key)
 	VALUES (coalesce(result, pg_catalog.nextval('contactsync.inbox_id_seq')), _ingest.source, _ingest.source_id, _ingest.kind,
-		_ingest.version, _ingest.seq, _ingest.created,
-		(SELECT pg_catalog.array_agg(pg_catalog.regexp_replace(c, '^metadata[.]', 'metadata:')) FROM pg_catalog.unnest(_ingest.coverage) c),
-		_ingest.payload, _ingest.idempotency_key)
+		_ingest.version, _ingest.seq, _ingest.created, contactsync._coverage(_ingest.coverage), _ingest.payload, _ingest.idempotency_key)
 	RETURNING i.id INTO result;
 	RETURN result;
 END
@@ -130,30 +163,54 @@ CREATE FUNCTION contactsync.ingest(source text, source_id text, payload jsonb, v
 COMMENT ON FUNCTION contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz) IS
 	'Queue what a source says of one of its records at one version, and return the inbox id; with an idempotency key used before, the former id and nothing else. A payload that cannot be applied stays in inbox with its reason. Errors: 42704 unknown source, 22023, 22004, 54000, 55000 dormant copy.';
 
+-- An idempotency key makes an event one of its own; without, a batch is one statement.
 CREATE FUNCTION contactsync._ingest_batch(source text, events jsonb) RETURNS bigint[]
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
+	max_payload CONSTANT bigint := pg_catalog.pg_size_bytes(pg_catalog.current_setting('contactsync.max_payload'));
+	bad record;
 	result bigint[];
-	bad text;
 BEGIN
 	IF events IS NULL OR pg_catalog.jsonb_typeof(events) <> 'array'
 		OR EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(events) e WHERE pg_catalog.jsonb_typeof(e) <> 'object') THEN
 		RAISE EXCEPTION 'events must be a JSON array of objects' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Each object is keyed by the names of ingest()''s arguments.';
 	END IF;
-	SELECT k INTO bad FROM pg_catalog.jsonb_array_elements(events) e, pg_catalog.jsonb_object_keys(e) k
+	SELECT k AS name INTO bad FROM pg_catalog.jsonb_array_elements(events) e, pg_catalog.jsonb_object_keys(e) k
 	WHERE k <> ALL (ARRAY['source_id', 'payload', 'version', 'kind', 'seq', 'idempotency_key', 'coverage', 'created']) LIMIT 1;
 	IF FOUND THEN
-		RAISE EXCEPTION 'unknown argument "%" of an event', bad USING ERRCODE = 'invalid_parameter_value',
+		RAISE EXCEPTION 'unknown argument "%" of an event', bad.name USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Each object is keyed by the names of ingest()''s arguments.';
 	END IF;
-	SELECT pg_catalog.array_agg(contactsync._ingest(_ingest_batch.source, x.source_id, x.payload, x.version, coalesce(x.kind, 'snapshot'),
-		coalesce(x.seq, 0), x.idempotency_key, x.coverage, x.created) ORDER BY x.i)
-	INTO result
-	FROM (SELECT r.*, e.i FROM pg_catalog.jsonb_array_elements(events) WITH ORDINALITY AS e (event, i),
-		pg_catalog.jsonb_to_record(e.event) AS r (source_id text, payload jsonb, version timestamptz, kind text, seq bigint,
-			idempotency_key text, coverage text[], created timestamptz) ORDER BY e.i) x;
-	RETURN coalesce(result, '{}');
+	PERFORM contactsync._require_active();
+	PERFORM contactsync._require_source(source);
+	IF EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(events) e WHERE e ? 'idempotency_key') THEN
+		SELECT pg_catalog.array_agg(contactsync._ingest(_ingest_batch.source, x.source_id, x.payload, x.version, coalesce(x.kind, 'snapshot'),
+			coalesce(x.seq, 0), x.idempotency_key, x.coverage, x.created) ORDER BY x.i)
+		INTO result
+		FROM (SELECT r.*, e.i FROM pg_catalog.jsonb_array_elements(events) WITH ORDINALITY AS e (event, i),
+			pg_catalog.jsonb_to_record(e.event) AS r (source_id text, payload jsonb, version timestamptz, kind text, seq bigint,
+				idempotency_key text, coverage text[], created timestamptz) ORDER BY e.i) x;
+		RETURN coalesce(result, '{}');
+	END IF;
+	WITH event AS MATERIALIZED (
+		SELECT e.i, e.source_id, e.payload, e.version, coalesce(e.kind, 'snapshot') AS kind, coalesce(e.seq, 0) AS seq, e.coverage, e.created
+		FROM ROWS FROM (pg_catalog.jsonb_to_recordset(events) AS (source_id text, payload jsonb, version timestamptz, kind text,
+			seq bigint, coverage text[], created timestamptz)) WITH ORDINALITY
+			AS e (source_id, payload, version, kind, seq, coverage, created, i)),
+	fault AS MATERIALIZED (
+		SELECT f.fault, e.kind FROM event e CROSS JOIN LATERAL (
+			SELECT CASE WHEN pg_catalog.pg_column_size(e.payload) > max_payload THEN 'size'
+				ELSE contactsync._event_fault(e.source_id, e.version, e.kind, e.seq, e.coverage, e.created) END) AS f (fault)
+		WHERE f.fault <> '' ORDER BY e.i LIMIT 1),
+	stored AS (
+		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, coverage, payload)
+		SELECT _ingest_batch.source, e.source_id, e.kind, e.version, e.seq, e.created, contactsync._coverage(e.coverage), e.payload
+		FROM event e WHERE NOT EXISTS (SELECT FROM fault) ORDER BY e.i RETURNING i.id)
+	SELECT f.fault, f.kind, (SELECT pg_catalog.array_agg(s.id ORDER BY s.id) FROM stored s) AS ids
+	INTO bad FROM (SELECT) AS one LEFT JOIN fault f ON true;
+	PERFORM contactsync._refuse_event(coalesce(bad.fault, ''), bad.kind);
+	RETURN coalesce(bad.ids, '{}');
 END
 $$;
 CREATE FUNCTION contactsync.ingest_batch(source text, events jsonb) RETURNS bigint[]
