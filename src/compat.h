@@ -31,6 +31,10 @@ extern PGDLLEXPORT void _PG_init(void);
 #define MyLocalTransactionId	(MyProc->lxid)
 #endif
 
+#if PG_VERSION_NUM < 170000
+#define AmBackgroundWorkerProcess()		IsBackgroundWorker
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif

@@ -117,7 +117,7 @@ void
 worker_wake(void)
 {
 	/* on a worker's own account it goes on anyway */
-	if (worker_shared && !IsBackgroundWorker)
+	if (worker_shared && !AmBackgroundWorkerProcess())
 		wake_at_commit = true;
 }
 
