@@ -237,7 +237,7 @@ sync_check_status(HttpExchange *x, int expected)
 		ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
 						errmsg("the provider redirects, which is not followed: status %d", x->status)));
 	ereport(ERROR, (errcode(x->status == 429 || x->status >= 500 ? ERRCODE_CONNECTION_FAILURE : ERRCODE_PROTOCOL_VIOLATION),
-					errmsg("the provider answered with status %d", x->status)));
+					errmsg("the provider answered with status %d instead of %d", x->status, expected)));
 }
 
 void

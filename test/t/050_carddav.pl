@@ -57,7 +57,7 @@ is(sql(q{SELECT count(DISTINCT "cursor" ->> 'collection') FROM sources}), '1', '
 # ---- what changes ----
 my $href = sql(q{SELECT source_id FROM records WHERE source = 'direct' AND state ->> 'last_name' = 'Last12'});
 my $before = sql(q{SELECT count(*) FROM observations o JOIN records r ON r.id = o.record_id WHERE source = 'direct'});
-is(dav('PUT', "$book/$href", card('u12', 'First12', 'Last12', 'EMAIL:p12@x.org', 'TITLE:CTO', 'REV:20250301T101112Z')), 201, 'a card is changed');
+like(dav('PUT', "$book/$href", card('u12', 'First12', 'Last12', 'EMAIL:p12@x.org', 'TITLE:CTO', 'REV:20250301T101112Z')), qr/^20[14]$/, 'a card is changed');
 my $gone = sql(q{SELECT source_id FROM records WHERE source = 'direct' AND state ->> 'last_name' = 'Last13'});
 is(dav('DELETE', "$book/$gone"), 200, 'a card is deleted');
 is(dav('PUT', "$book/a%20b%26c%C3%A9.vcf", card('new', 'New', 'Person', 'EMAIL:new@x.org')), 201, 'a card is added');
