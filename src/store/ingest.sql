@@ -226,8 +226,11 @@ CREATE FUNCTION contactsync._process_step(max integer) RETURNS boolean
 	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_process_step_sql';
 CREATE PROCEDURE contactsync.drain()
 	LANGUAGE plpgsql AS $$
+DECLARE
+	more boolean := true;
 BEGIN
-	WHILE contactsync._process_step(5000) LOOP
+	WHILE more LOOP
+		more := contactsync._process_step(5000);
 		COMMIT;
 	END LOOP;
 END
