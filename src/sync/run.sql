@@ -45,6 +45,8 @@ CREATE TRIGGER wake AFTER INSERT ON contactsync.policies FOR EACH STATEMENT EXEC
 CREATE FUNCTION contactsync._announce() RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_announce_sql';
 SELECT contactsync._announce();
+CREATE FUNCTION contactsync._demand_worker() RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_demand_sql';
 
 CREATE FUNCTION contactsync._sync(source text, "full" boolean) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -72,6 +74,7 @@ BEGIN
 	IF result IS NULL THEN
 		INSERT INTO contactsync.runs AS r (source, kind, cause) VALUES (_sync.source, wanted, 'request') RETURNING r.id INTO result;
 	END IF;
+	PERFORM contactsync._demand_worker();
 	RETURN result;
 END
 $$;

@@ -99,6 +99,7 @@ extern void sync_prepare(SyncRun *run);
 extern void sync_answer(SyncRun *run, HttpExchange *x);
 /* Outside of transactions: send what is to be sent, and drop what has ended. */
 extern void sync_proceed(HttpEngine *engine);
+extern bool sync_idle(void);	/* no run is under way */
 /* In a transaction of its own: the run has failed. */
 extern void sync_fail(SyncRun *run, const char *code, const char *reason, int retry_after);
 

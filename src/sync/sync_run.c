@@ -212,6 +212,12 @@ sync_proceed(HttpEngine *engine)
 	}
 }
 
+bool
+sync_idle(void)
+{
+	return runs == NULL && starting == NULL;
+}
+
 void
 sync_check_answered(HttpExchange *x)
 {

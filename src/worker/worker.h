@@ -8,8 +8,9 @@
  *	worker_main.c		one database: applies what is due, drives the runs
  *	worker_hook.c		makes way for DROP DATABASE and its kin
  *
- * Where the library is not preloaded nothing of this is there: worker_wake()
- * does nothing, and database work is driven by process().
+ * Where the library is not preloaded there is no launcher, and nobody watches:
+ * database work is driven by process(), and sync() starts a worker that goes
+ * when it has nothing left to do.
  */
 #ifndef CONTACTSYNC_WORKER_H
 #define CONTACTSYNC_WORKER_H
@@ -49,9 +50,13 @@ extern WorkerShared *worker_shared; /* NULL where not preloaded */
 extern void worker_init(void);	/* from _PG_init */
 extern void worker_hook_init(void);
 extern void worker_wake(void);	/* at commit of this transaction */
+/* The same; where nobody would be woken, start a worker. */
+extern void worker_demand(void);
 /* The slot of a database, made if create; NULL if there is none.  Under the lock. */
 extern WorkerSlot *worker_slot(Oid database, bool create);
 extern void worker_wake_launcher(void);
+struct BackgroundWorker;
+extern void worker_describe(struct BackgroundWorker *worker, Oid database);
 
 extern PGDLLEXPORT void worker_launcher_main(Datum arg);
 extern PGDLLEXPORT void worker_main(Datum arg);

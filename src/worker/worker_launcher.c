@@ -109,17 +109,10 @@ scan_databases(void)
 static bool
 start_worker(int i, Oid database)
 {
-	BackgroundWorker worker = {0};
+	BackgroundWorker worker;
 
-	worker.bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
-	worker.bgw_start_time = BgWorkerStart_RecoveryFinished;
-	worker.bgw_restart_time = BGW_NEVER_RESTART;
+	worker_describe(&worker, database);
 	worker.bgw_notify_pid = MyProcPid;
-	worker.bgw_main_arg = ObjectIdGetDatum(database);
-	strlcpy(worker.bgw_library_name, "contactsync", sizeof(worker.bgw_library_name));
-	strlcpy(worker.bgw_function_name, "worker_main", sizeof(worker.bgw_function_name));
-	strlcpy(worker.bgw_name, "contactsync worker", sizeof(worker.bgw_name));
-	strlcpy(worker.bgw_type, "contactsync worker", sizeof(worker.bgw_type));
 	return RegisterDynamicBackgroundWorker(&worker, &known[i].handle);
 }
 

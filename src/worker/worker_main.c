@@ -26,6 +26,7 @@
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
 #include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/snapmgr.h"
@@ -43,6 +44,7 @@
 #define IDLE_MS			60000L	/* look again, though nobody woke us */
 #define ERROR_PAUSE_MS	1000L
 #define EVENTS_AT_A_TIME 5000
+#define WORKER_LOCK		INT64CONST(0x636f6e7461637473)	/* advisory, of a worker on demand */
 
 /* Work of one tenant, as it looked when it was searched for. */
 typedef struct Work
@@ -59,6 +61,8 @@ worker_exit(int code, Datum arg)
 {
 	WorkerSlot *slot;
 
+	if (worker_shared == NULL)
+		return;
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 	slot = worker_slot(my_database, false);
 	if (slot && slot->pid == MyProcPid)
@@ -77,6 +81,8 @@ take_slot(void)
 	WorkerSlot *slot;
 	bool		ours;
 
+	if (worker_shared == NULL)
+		return true;
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 	slot = worker_slot(my_database, true);
 	ours = slot && slot->pid == 0 && slot->held == 0;
@@ -95,6 +101,8 @@ set_absent(void)
 {
 	WorkerSlot *slot;
 
+	if (worker_shared == NULL)
+		return;
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 	slot = worker_slot(my_database, false);
 	if (slot && slot->pid == MyProcPid)
@@ -134,6 +142,16 @@ recover(void)
 	SetUserIdAndSecContext(BOOTSTRAP_SUPERUSERID, 0);
 	AbortCurrentTransaction();
 	pgstat_report_activity(STATE_IDLE, NULL);
+}
+
+/* Without slots, a lock sees to it that there is one worker at a time. */
+static void
+wait_for_turn(void)
+{
+	begin();
+	pgstat_report_activity(STATE_RUNNING, "contactsync: waiting for the worker before this one");
+	DirectFunctionCall1(pg_advisory_lock_int8, Int64GetDatum(WORKER_LOCK));
+	commit();
 }
 
 /* Is there the extension, and is this database not somebody's copy? */
@@ -403,6 +421,8 @@ worker_main(Datum arg)
 		set_absent();
 		proc_exit(0);
 	}
+	if (worker_shared == NULL)
+		wait_for_turn();
 	engine = http_create();
 
 	for (;;)
@@ -440,6 +460,8 @@ worker_main(Datum arg)
 		look = take_answers(context, engine);
 		if (look)
 			continue;
+		if (worker_shared == NULL && (begun || !active) && sync_idle())
+			proc_exit(0);
 		wait_for_something(engine, next_poll);
 		look = MyLatch->is_set || next_poll <= GetCurrentTimestamp() || http_deadline(engine) < 0;
 	}

@@ -22,10 +22,12 @@
 
 PG_FUNCTION_INFO_V1(worker_wake_trigger);
 PG_FUNCTION_INFO_V1(worker_announce_sql);
+PG_FUNCTION_INFO_V1(worker_demand_sql);
 
 WorkerShared *worker_shared = NULL;
 
 static bool wake_at_commit = false;
+static bool start_at_commit = false;
 static shmem_startup_hook_type next_shmem_startup = NULL;
 #if PG_VERSION_NUM >= 150000
 static shmem_request_hook_type next_shmem_request = NULL;
@@ -104,13 +106,42 @@ wake_now(void)
 	LWLockRelease(worker_shared->lock);
 }
 
+void
+worker_describe(BackgroundWorker *worker, Oid database)
+{
+	memset(worker, 0, sizeof(*worker));
+	worker->bgw_flags = BGWORKER_SHMEM_ACCESS | BGWORKER_BACKEND_DATABASE_CONNECTION;
+	worker->bgw_start_time = BgWorkerStart_RecoveryFinished;
+	worker->bgw_restart_time = BGW_NEVER_RESTART;
+	worker->bgw_main_arg = ObjectIdGetDatum(database);
+	strlcpy(worker->bgw_library_name, "contactsync", sizeof(worker->bgw_library_name));
+	strlcpy(worker->bgw_function_name, "worker_main", sizeof(worker->bgw_function_name));
+	strlcpy(worker->bgw_name, "contactsync worker", sizeof(worker->bgw_name));
+	strlcpy(worker->bgw_type, "contactsync worker", sizeof(worker->bgw_type));
+}
+
+/* Too many at a time do not matter: each does all that is due, one after the other. */
+static void
+start_now(void)
+{
+	BackgroundWorker worker;
+
+	worker_describe(&worker, MyDatabaseId);
+	if (!RegisterDynamicBackgroundWorker(&worker, NULL))
+		ereport(WARNING,
+				(errmsg("contactsync could not start a worker"),
+				 errhint("Raise max_worker_processes, or put contactsync into shared_preload_libraries.")));
+}
+
 static void
 xact_callback(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && wake_at_commit)
 		wake_now();
+	if (event == XACT_EVENT_COMMIT && start_at_commit)
+		start_now();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
-		wake_at_commit = false;
+		wake_at_commit = start_at_commit = false;
 }
 
 void
@@ -119,6 +150,13 @@ worker_wake(void)
 	/* on a worker's own account it goes on anyway */
 	if (worker_shared && !AmBackgroundWorkerProcess())
 		wake_at_commit = true;
+}
+
+void
+worker_demand(void)
+{
+	worker_wake();
+	start_at_commit = worker_shared == NULL && !AmBackgroundWorkerProcess();
 }
 
 void
@@ -159,6 +197,17 @@ worker_wake_trigger(PG_FUNCTION_ARGS)
 				 errmsg("_wake() must be called as a trigger")));
 	worker_wake();
 	PG_RETURN_POINTER(NULL);
+}
+
+/*
+ * _demand_worker()
+ *		What this transaction brings needs a worker.
+ */
+Datum
+worker_demand_sql(PG_FUNCTION_ARGS)
+{
+	worker_demand();
+	PG_RETURN_VOID();
 }
 
 /*
