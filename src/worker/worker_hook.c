@@ -104,7 +104,7 @@ hold(Oid database)
 }
 
 static void
-release(Oid database)
+release(Oid database, bool dropped)
 {
 	WorkerSlot *slot;
 
@@ -113,7 +113,9 @@ release(Oid database)
 	if (slot)
 	{
 		slot->held--;
-		if (slot->pid == 0 && slot->state != WS_ABSENT)
+		if (dropped)
+			memset(slot, 0, sizeof(*slot));
+		else if (slot->pid == 0 && (slot->state == WS_STARTED || slot->state == WS_FAILED))
 			slot->state = WS_WANTED;
 		worker_wake_launcher();
 	}
@@ -136,6 +138,7 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 {
 	Oid			database = worker_shared ? wanted_database(pstmt->utilityStmt) : InvalidOid;
 	volatile bool held;
+	volatile bool done = false;
 
 	if (!OidIsValid(database))
 	{
@@ -146,11 +149,12 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	PG_TRY();
 	{
 		run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		done = true;
 	}
 	PG_FINALLY();
 	{
 		if (held)
-			release(database);
+			release(database, done && IsA(pstmt->utilityStmt, DropdbStmt));
 	}
 	PG_END_TRY();
 }
