@@ -36,6 +36,8 @@ typedef struct WorkerSlot
 	pid_t		pid;			/* 0 = none */
 	PGPROC	   *proc;			/* for its latch */
 	int			held;			/* sessions that keep it away: see worker_hook.c */
+	uint32		wakes;			/* commits that brought work: a latch alone does not
+								 * do, since whoever waits for a lock resets it */
 } WorkerSlot;
 
 typedef struct WorkerShared

@@ -96,6 +96,27 @@ take_slot(void)
 	return ours;
 }
 
+/* Has a commit brought work since this was last asked? */
+static bool
+woken(void)
+{
+	static uint32 seen = 0;
+	WorkerSlot *slot;
+	bool		result = false;
+
+	if (worker_shared == NULL)
+		return false;
+	LWLockAcquire(worker_shared->lock, LW_SHARED);
+	slot = worker_slot(my_database, false);
+	if (slot)
+	{
+		result = slot->wakes != seen;
+		seen = slot->wakes;
+	}
+	LWLockRelease(worker_shared->lock);
+	return result;
+}
+
 static void
 set_absent(void)
 {
@@ -400,6 +421,7 @@ worker_main(Datum arg)
 	MemoryContext context;
 	HttpEngine *engine;
 	TimestampTz next_poll = DT_NOEND;
+	TimestampTz looked = 0;
 	bool		look = true;
 	bool		active = false;
 	bool		begun = false;
@@ -445,6 +467,7 @@ worker_main(Datum arg)
 			}
 			next_poll = DT_NOEND;
 			look = false;
+			looked = GetCurrentTimestamp();
 			if (active)
 			{
 				if (!begun)
@@ -458,11 +481,13 @@ worker_main(Datum arg)
 		}
 		/* what a page brought is applied at once */
 		look = take_answers(context, engine);
+		if (woken())
+			look = true;
 		if (look)
 			continue;
 		if (worker_shared == NULL && (begun || !active) && sync_idle())
 			proc_exit(0);
 		wait_for_something(engine, next_poll);
-		look = MyLatch->is_set || next_poll <= GetCurrentTimestamp() || http_deadline(engine) < 0;
+		look = woken() || next_poll <= GetCurrentTimestamp() || TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), IDLE_MS);
 	}
 }

@@ -96,6 +96,8 @@ wake_now(void)
 
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 	slot = worker_slot(MyDatabaseId, true);
+	if (slot)
+		slot->wakes++;
 	if (slot && slot->proc)
 		SetLatch(&slot->proc->procLatch);
 	else if (slot && (slot->state == WS_FREE || slot->state == WS_ABSENT))

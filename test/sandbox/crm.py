@@ -31,6 +31,8 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
+from serving import serve
+
 STATE, PORT_FILE, PARENT = sys.argv[1], sys.argv[2], int(sys.argv[3])
 EDITING = threading.Lock()
 DELIVERIES = []  # bodies, by number
@@ -167,16 +169,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_PATCH = do_DELETE = do_POST = do_edit
 
 
-def end_with_parent():
-    while os.path.exists("/proc/%d" % PARENT):
-        time.sleep(1)
-    os._exit(0)
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-server.daemon_threads = True
-threading.Thread(target=end_with_parent, daemon=True).start()
-with open(PORT_FILE + ".new", "w") as f:
-    f.write(str(server.server_address[1]))
-os.rename(PORT_FILE + ".new", PORT_FILE)
-server.serve_forever()
+serve(Handler, PORT_FILE, PARENT)

@@ -16,11 +16,11 @@ reaches it as hex digits only. Writes its port to PORT_FILE, and ends with PAREN
 """
 import http.server
 import json
-import os
 import subprocess
 import sys
 import threading
-import time
+
+from serving import serve
 
 PORT_FILE, PARENT, PSQL = sys.argv[1], int(sys.argv[2]), sys.argv[3:]
 
@@ -78,16 +78,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_POST = do_GET = do_PUT = handle_request
 
 
-def end_with_parent():
-    while os.path.exists("/proc/%d" % PARENT):
-        time.sleep(1)
-    os._exit(0)
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-server.daemon_threads = True
-threading.Thread(target=end_with_parent, daemon=True).start()
-with open(PORT_FILE + ".new", "w") as f:
-    f.write(str(server.server_address[1]))
-os.rename(PORT_FILE + ".new", PORT_FILE)
-server.serve_forever()
+serve(Handler, PORT_FILE, PARENT)

@@ -10,11 +10,11 @@ Writes its port to PORT_FILE, ends with PARENT.
 import http.client
 import http.server
 import json
-import os
 import sys
-import threading
 import time
 import urllib.parse
+
+from serving import serve
 
 STATE, PORT_FILE, PARENT, UPSTREAM = sys.argv[1], sys.argv[2], int(sys.argv[3]), urllib.parse.urlparse(sys.argv[4])
 matched = {"of": None, "count": 0}
@@ -69,16 +69,4 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.close_connection = True
 
 
-def end_with_parent():
-    while os.path.exists("/proc/%d" % PARENT):
-        time.sleep(1)
-    os._exit(0)
-
-
-server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-server.daemon_threads = True
-threading.Thread(target=end_with_parent, daemon=True).start()
-with open(PORT_FILE + ".new", "w") as f:
-    f.write(str(server.server_address[1]))
-os.rename(PORT_FILE + ".new", PORT_FILE)
-server.serve_forever()
+serve(Handler, PORT_FILE, PARENT)

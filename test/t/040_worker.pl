@@ -4,7 +4,9 @@ use strict;
 use warnings;
 use File::Spec;
 use FindBin;
+use lib $FindBin::Bin;
 use JSON::PP;
+use Peers;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
@@ -17,7 +19,7 @@ $node->init(allows_streaming => 1);
 $node->append_conf('postgresql.conf', qq{
 shared_preload_libraries = 'contactsync'
 contactsync.secret_directory = '$dir'
-contactsync.http_timeout = 2
+contactsync.http_timeout = 60
 restart_after_crash = on
 });
 $node->start;
@@ -25,14 +27,6 @@ $node->start;
 # ---- a CRM ----
 my %crm = (token => 'tok', contacts => [], fault => undef);
 
-sub spew
-{
-	my ($file, $text) = @_;
-	open my $f, '>', "$file.new" or die $!;
-	print $f $text;
-	close $f;
-	rename "$file.new", $file or die $!;
-}
 sub set_crm { %crm = (%crm, @_); spew("$dir/state.json", encode_json(\%crm)) }
 sub person
 {
@@ -95,6 +89,7 @@ my %expect = (500 => '08006', 429 => '08006', 404 => '08P01', html => '08P01', c
 for my $fault (sort keys %expect)
 {
 	set_crm(fault => $fault =~ /^\d+$/ ? 0 + $fault : $fault);
+	set_timeout($node, $fault eq 'hang' ? 1 : 60);
 	($state, $run) = run_source($fault eq 'loop');
 	is($state . ' ' . sql("SELECT error_code FROM runs WHERE id = $run"), "failed $expect{$fault}", "$fault: the run fails with its reason");
 	isnt(sql("SELECT error FROM runs WHERE id = $run"), '', "$fault: and says it: " . sql("SELECT error FROM runs WHERE id = $run"));

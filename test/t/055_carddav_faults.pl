@@ -22,7 +22,7 @@ spew("$dir/secrets/password", "pw\n");
 $node->append_conf('postgresql.conf', qq{
 shared_preload_libraries = 'contactsync'
 contactsync.secret_directory = '$dir/secrets'
-contactsync.http_timeout = 2
+contactsync.http_timeout = 60
 restart_after_crash = on
 });
 $node->start;
@@ -81,6 +81,7 @@ for my $case ([500, '', '08006'], [429, '', '08006'], ['html', '', '08P01'], ['h
 	my ($fault, $match, $code) = @$case;
 	# a server error after a failure with the same token would rightly lead to a full read
 	sql(q{SELECT resume_source('ann'); UPDATE sources SET failures = 0 WHERE name = 'ann'});
+	set_timeout($node, $fault eq 'hang' ? 1 : 60);
 	fault($fault, $match);
 	is(run_source(), "failed $code", "$fault" . ($match ? " while fetching" : "") . ": " . sql("SELECT error FROM runs ORDER BY id DESC LIMIT 1"));
 }

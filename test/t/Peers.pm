@@ -10,7 +10,7 @@ use MIME::Base64;
 use PostgreSQL::Test::Cluster;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(spew start_radicale start_xandikos dav card);
+our @EXPORT = qw(spew set_timeout start_radicale dav card);
 
 # Replace a file at once.
 sub spew
@@ -20,6 +20,16 @@ sub spew
 	print $f $text;
 	close $f;
 	rename "$file.new", $file or die $!;
+}
+
+# How long the worker waits for an answer from now on: no longer than a test needs,
+# and long enough for a busy machine.
+sub set_timeout
+{
+	my ($node, $seconds) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET contactsync.http_timeout = $seconds");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_timeout')::interval = interval '$seconds s'") or die;
 }
 
 sub wait_for_server

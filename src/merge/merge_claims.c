@@ -1,0 +1,331 @@
+/*
+ * merge_claims.c
+ *		The claims on a cell: what each record says, in the order of the rule.
+ *
+ * A claim on a group is the whole group, on a list one element.  The order is
+ * total: it ends in the record's own key and the value's bytes.
+ */
+#include "postgres.h"
+
+#include "common/hashfn.h"
+
+#include "merge/merge_claims.h"
+
+/* qsort has no argument to pass this through, and sorting does not nest */
+static const MergeResolver *sorting;
+
+const ContactField merge_lead_of[MU_COUNT] = {
+	[MU_NAME] = CF_LAST_NAME,[MU_JOB] = CF_COMPANY,[MU_NICKNAME] = CF_NICKNAME,
+	[MU_BIRTHDAY] = CF_BIRTHDAY,[MU_NOTE] = CF_NOTE,[MU_PHOTO] = CF_PHOTO,
+	[MU_EMAILS] = CF_EMAILS,[MU_PHONES] = CF_PHONES,[MU_ADDRESSES] = CF_ADDRESSES,
+	[MU_URLS] = CF_URLS,[MU_TAGS] = CF_TAGS,[MU_METADATA] = CF_METADATA
+};
+
+/* A source's place in a rule's list, by name before by class; 0 is best. */
+int
+merge_source_rank(const MergeRule *rule, const MergeInput *in)
+{
+	for (int i = 0; i < rule->nsources; i++)
+		if (strview_cmp(rule->sources[i], in->source) == 0)
+			return i;
+	for (int i = 0; i < rule->nsources; i++)
+		if (in->source_class.len > 0 && strview_cmp(rule->sources[i], in->source_class) == 0)
+			return i;
+	return rule->nsources;
+}
+
+int
+merge_input_cmp(const MergeInput *a, const MergeInput *b)
+{
+	int			r = strview_cmp(a->source, b->source);
+
+	return r ? r : strview_cmp(a->source_id, b->source_id);
+}
+
+/* Best first. */
+static int
+claim_cmp(const void *x, const void *y)
+{
+	const MergeClaim *a = x;
+	const MergeClaim *b = y;
+	const MergeResolver *s = sorting;
+	int			r;
+
+	if (a->complete != b->complete)
+		return a->complete ? -1 : 1;
+	if (s->rule->kind == MR_SOURCE_PRIORITY && a->rank != b->rank)
+		return a->rank - b->rank;
+	if (a->compare_at != b->compare_at)
+		return a->compare_at > b->compare_at ? -1 : 1;
+	if (a->rank != b->rank)
+		return a->rank - b->rank;
+	if ((r = merge_input_cmp(&s->inputs[a->input], &s->inputs[b->input])) != 0)
+		return r;
+	return strview_cmp(a->bytes, b->bytes);
+}
+
+/* The content of a claim as bytes: of all its items, without primary flags. */
+StrView
+merge_claim_bytes(const ContactItem **items, int nitems)
+{
+	StrView		result = {NULL, 0};
+	char	   *buf;
+
+	for (int i = 0; i < nitems; i++)
+	{
+		ContactItem item = *items[i];
+		StrView		bytes;
+
+		item.flags &= ~CI_PRIMARY;
+		bytes = contact_item_bytes(&item);
+		if (nitems == 1)
+			return bytes;
+		buf = palloc(result.len + bytes.len);
+		memcpy(buf, result.ptr ? result.ptr : "", result.len);
+		memcpy(buf + result.len, bytes.ptr, bytes.len);
+		result.ptr = buf;
+		result.len += bytes.len;
+	}
+	return result;
+}
+
+/* Names what a decision has seen: who claimed what, and since when. */
+void
+merge_claim_digest(const MergeResolver *s, const MergeClaim *c, uint8 *digest)
+{
+	const MergeInput *in = &s->inputs[c->input];
+	StrView		parts[3] = {in->source, in->source_id, c->bytes};
+	uint64		h[2] = {(uint64) c->changed_at, ~(uint64) c->changed_at};
+
+	for (int i = 0; i < 3; i++)
+		for (int k = 0; k < 2; k++)
+			h[k] = hash_combine64(h[k], hash_bytes_extended((const unsigned char *) (parts[i].ptr ? parts[i].ptr : ""),
+															parts[i].len, h[k] + i));
+	memcpy(digest, h, MERGE_DIGEST_LEN);
+}
+
+/* ---- output ---- */
+
+/* Add an item to the contact, stamped by its record or by a decision. */
+void
+merge_emit(MergeResolver *s, const ContactItem *item, StrView source, int64 as_of, int64 changed_at, uint8 flags)
+{
+	ContactValue *v = &s->result->contact;
+
+	if (v->nitems == s->maxitems)
+	{
+		s->maxitems *= 2;
+		v->items = repalloc(v->items, sizeof(ContactItem) * s->maxitems);
+		v->stamps = repalloc(v->stamps, sizeof(ContactStamp) * s->maxitems);
+	}
+	v->items[v->nitems] = *item;
+	v->items[v->nitems++].stamp = v->nstamps;
+	v->stamps[v->nstamps].source = source;
+	v->stamps[v->nstamps].as_of = as_of;
+	v->stamps[v->nstamps].changed_at = changed_at;
+	v->stamps[v->nstamps++].flags = flags;
+}
+
+void
+merge_emit_claim_item(MergeResolver *s, const MergeClaim *c, const ContactItem *item)
+{
+	const MergeRecord *r = &s->inputs[c->input].record;
+	const ContactStamp *stamp = &r->state.stamps[item->stamp];
+
+	merge_emit(s, item, s->inputs[c->input].source, stamp->as_of,
+		 merge_changed_at(r, stamp), stamp->flags);
+}
+
+static MergeCandidate *
+add_candidate(MergeResolver *s, ContactField field, StrView key)
+{
+	MergeResult *result = s->result;
+	MergeCandidate *out;
+
+	if (result->ncandidates == s->maxcandidates)
+	{
+		s->maxcandidates = Max(64, s->maxcandidates * 2);
+		result->candidates = result->candidates ?
+			repalloc(result->candidates, sizeof(MergeCandidate) * s->maxcandidates) :
+			palloc(sizeof(MergeCandidate) * s->maxcandidates);
+	}
+	out = &result->candidates[result->ncandidates++];
+	memset(out, 0, sizeof(*out));
+	out->field = field;
+	out->key = key;
+	out->rule = s->rule;
+	return out;
+}
+
+/* A decided value that nobody claims stands before the claims. */
+static void
+explain_decision(MergeResolver *s, ContactField field, StrView key, const MergeDecision *decision)
+{
+	int			n = decision->cleared ? 0 : decision->nitems;
+
+	for (int k = 0; k < Max(n, 1); k++)
+	{
+		MergeCandidate *out = add_candidate(s, n ? decision->items[k].field : field, key);
+
+		out->input = -1;
+		out->item = n ? &decision->items[k] : NULL;
+		out->rank = 1;
+		out->changed_at = out->as_of = decision->decided_at;
+		out->verdict = MV_WON;
+		out->decision_id = decision->id;
+	}
+}
+
+void
+merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const MergeDecision *decision)
+{
+	bool		claimed = decision == NULL;
+
+	for (int i = 0; i < s->nclaims; i++)
+		claimed |= s->claims[i].verdict == MV_WON;
+	if (s->explain && !claimed)
+		explain_decision(s, field, key, decision);
+	for (int i = 0; s->explain && i < s->nclaims; i++)
+	{
+		const MergeClaim *c = &s->claims[i];
+		int			n = Max(c->nitems, 1);
+
+		for (int k = 0; k < n; k++)
+		{
+			MergeCandidate *out = add_candidate(s, c->nitems ? c->items[k]->field : field, key);
+
+			out->input = c->input;
+			out->item = c->nitems ? c->items[k] : NULL;
+			out->rank = i + 1 + !claimed;
+			out->changed_at = c->changed_at;
+			out->as_of = c->as_of;
+			out->estimate = !c->witnessed;
+			out->verdict = c->verdict;
+			out->decision_id = decision ? decision->id : 0;
+			merge_claim_digest(s, c, out->digest);
+		}
+	}
+}
+
+/* ---- claims ---- */
+
+int64
+merge_last_modification(const MergeRecord *r)
+{
+	return r->modified != MERGE_TIME_MIN ? r->modified : r->version;
+}
+
+/* Collect what every record says of a cell: the fields of a mask, or one key. */
+void
+merge_collect(MergeResolver *s, uint32 fields, StrView key, ContactField lead)
+{
+	bool		any_complete = false;
+	bool		any_witnessed[2] = {false, false};
+
+	s->nclaims = 0;
+	for (int i = 0; i < s->ninputs; i++)
+	{
+		const MergeInput *in = &s->inputs[i];
+		const ContactValue *state = &in->record.state;
+		MergeClaim	   *c = &s->claims[s->nclaims];
+		bool		cleared = false;
+
+		memset(c, 0, sizeof(*c));
+		c->changed_at = c->as_of = MERGE_TIME_MIN;
+		c->items = palloc(sizeof(*c->items) * CF_COUNT);
+		for (int f = 0; f < CF_COUNT; f++)
+		{
+			int			at = fields & CF_BIT(f) ? contact_find(state, f, key) : -1;
+			const ContactStamp *stamp;
+
+			if (at < 0 || !in->record.alive)
+				continue;
+			stamp = &state->stamps[state->items[at].stamp];
+			if (state->items[at].flags & CI_TOMBSTONE)
+			{
+				cleared |= f == lead;
+				if (c->nitems == 0)
+				{
+					c->as_of = Max(c->as_of, stamp->as_of);
+					c->changed_at = Max(c->changed_at, merge_changed_at(&in->record, stamp));
+				}
+				continue;
+			}
+			if (c->nitems == 0)
+				c->as_of = c->changed_at = MERGE_TIME_MIN;
+			c->items[c->nitems++] = &state->items[at];
+			c->complete |= f == lead;
+			c->witnessed |= !(stamp->flags & CS_ESTIMATE);
+			c->as_of = Max(c->as_of, stamp->as_of);
+			c->changed_at = Max(c->changed_at, merge_changed_at(&in->record, stamp));
+		}
+		if (c->nitems == 0 && !cleared)
+			continue;
+		c->input = i;
+		c->rank = merge_source_rank(s->rule, in);
+		c->bytes = merge_claim_bytes(c->items, c->nitems);
+		c->verdict = c->nitems == 0 ? MV_WITHDRAWN :
+			s->rule->only && c->rank == s->rule->nsources ? MV_EXCLUDED : MV_LOST;
+		s->nclaims++;
+		if (c->verdict == MV_LOST)
+			any_complete |= c->complete;
+	}
+	for (int i = 0; i < s->nclaims; i++)
+	{
+		MergeClaim	   *c = &s->claims[i];
+
+		if (c->verdict == MV_LOST && any_complete && !c->complete)
+			c->verdict = MV_INCOMPLETE;
+		if (c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE)
+			any_witnessed[c->verdict == MV_INCOMPLETE] |= c->witnessed;
+	}
+
+	/*
+	 * Recency: a first sight counts as its estimate, but where nothing was
+	 * witnessed at all the records' own last modification is the best there is.
+	 */
+	for (int i = 0; i < s->nclaims; i++)
+	{
+		MergeClaim	   *c = &s->claims[i];
+
+		c->compare_at = any_witnessed[c->verdict == MV_INCOMPLETE] ? c->changed_at :
+			merge_last_modification(&s->inputs[c->input].record);
+		/* what does not compete goes behind what does */
+		c->complete = c->verdict == MV_LOST;
+	}
+	sorting = s;
+	qsort(s->claims, s->nclaims, sizeof(MergeClaim), claim_cmp);
+}
+
+bool
+merge_competes(const MergeClaim *c)
+{
+	return c->verdict == MV_LOST;
+}
+
+/* Does it fill the group's lead member? */
+bool
+merge_lead_filled(const MergeClaim *c, ContactField lead)
+{
+	for (int i = 0; i < c->nitems; i++)
+		if (c->items[i]->field == lead)
+			return true;
+	return false;
+}
+
+/* The claims that compete, counted by distinct content. */
+int
+merge_count_distinct(const MergeResolver *s)
+{
+	int			n = 0;
+
+	for (int i = 0; i < s->nclaims && merge_competes(&s->claims[i]); i++)
+	{
+		int			j;
+
+		for (j = 0; j < i && strview_cmp(s->claims[i].bytes, s->claims[j].bytes) != 0; j++)
+			;
+		n += j == i;
+	}
+	return n;
+}

@@ -1,0 +1,83 @@
+/*
+ * merge_claims.h
+ *		Between the parts of resolve: the claims on a cell, and what is made of them.
+ *
+ *	merge_claims.c		collecting claims, their order, output, explain
+ *	merge_review.c		manual review: the established value, decisions, conflicts
+ *	merge_lists.c		lists, by union or whole, and their primaries
+ *	merge_resolve.c		cells and groups, and the whole contact
+ */
+#ifndef CONTACTSYNC_MERGE_CLAIMS_H
+#define CONTACTSYNC_MERGE_CLAIMS_H
+
+#include "merge/merge.h"
+
+/* What one record says of one cell. */
+typedef struct MergeClaim
+{
+	int			input;
+	int			nitems;
+	const ContactItem **items;	/* none: withdrawn */
+	bool		complete;		/* fills the group's lead member */
+	bool		witnessed;
+	int64		changed_at;
+	int64		as_of;
+	int64		compare_at;		/* what recency is judged by */
+	int			rank;			/* of its source in the rule */
+	StrView		bytes;
+	MergeVerdict verdict;
+} MergeClaim;
+
+typedef struct MergeResolver
+{
+	const MergePolicy *policy;
+	MergeInput *inputs;
+	int			ninputs;
+	MergeDecision *decisions;
+	int			ndecisions;
+	bool		explain;
+	MergeResult *result;
+	int			maxitems;
+	int			maxcandidates;
+	int			maxconflicts;
+	/* scratch: the claims on the cell at hand */
+	MergeClaim *claims;
+	int			nclaims;
+	/* for the comparator */
+	const MergeRule *rule;
+} MergeResolver;
+
+extern const ContactField merge_lead_of[MU_COUNT];	/* the cell that stands for a unit */
+
+static const StrView nokey = {NULL, 0};
+
+/* merge_claims.c */
+extern int64 merge_last_modification(const MergeRecord *r);
+extern int	merge_source_rank(const MergeRule *rule, const MergeInput *in);
+extern int	merge_input_cmp(const MergeInput *a, const MergeInput *b);
+extern StrView merge_claim_bytes(const ContactItem **items, int nitems);
+extern void merge_claim_digest(const MergeResolver *s, const MergeClaim *c, uint8 *digest);
+extern void merge_emit(MergeResolver *s, const ContactItem *item, StrView source, int64 as_of, int64 changed_at, uint8 flags);
+extern void merge_emit_claim_item(MergeResolver *s, const MergeClaim *c, const ContactItem *item);
+extern void merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const MergeDecision *decision);
+extern void merge_collect(MergeResolver *s, uint32 fields, StrView key, ContactField lead);
+extern bool merge_competes(const MergeClaim *c);
+extern bool merge_lead_filled(const MergeClaim *c, ContactField lead);
+extern int	merge_count_distinct(const MergeResolver *s);
+
+/* merge_review.c */
+extern int	merge_established(MergeResolver *s, ContactField lead, StrView key);
+extern const MergeDecision *merge_decision_for(const MergeResolver *s, ContactField lead, StrView key);
+extern void merge_add_conflict(MergeResolver *s, ContactField lead, StrView key, const MergeDecision *decision);
+extern bool merge_decides(const MergeDecision *decision, const MergeClaim *c);
+extern void merge_decide(MergeResolver *s, const MergeDecision *decision);
+
+/* merge_lists.c */
+extern int	merge_unique_keys(StrView *keys, int n);
+extern int	merge_list_keys(MergeResolver *s, ContactField field, StrView **keys);
+extern void merge_resolve_list(MergeResolver *s, MergeUnit unit);
+
+/* merge_resolve.c */
+extern const MergeRule *merge_metadata_rule(const MergePolicy *p, StrView key);
+
+#endif							/* CONTACTSYNC_MERGE_CLAIMS_H */

@@ -1,0 +1,21 @@
+"""How the emulators serve: on a free port of the loopback, until whoever started them is gone."""
+import http.server
+import os
+import threading
+import time
+
+
+def serve(handler, port_file, parent):
+    """Write the port to port_file, and end with the process parent."""
+    def end_with_parent():
+        while os.path.exists("/proc/%d" % parent):
+            time.sleep(1)
+        os._exit(0)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    server.daemon_threads = True
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    with open(port_file + ".new", "w") as f:
+        f.write(str(server.server_address[1]))
+    os.rename(port_file + ".new", port_file)
+    server.serve_forever()
