@@ -49,8 +49,8 @@ TAP_TESTS   = 1
 PROVE_TESTS ?= $(sort $(wildcard $(srcdir_)test/t/*.pl))
 
 PG_CPPFLAGS = -I$(srcdir_)src
-PG_CPPFLAGS += $(shell pkg-config --cflags libxml-2.0)
-SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto libxml-2.0)
+PG_CPPFLAGS += $(shell pkg-config --cflags libxml-2.0 libidn2)
+SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto libxml-2.0 libidn2)
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)

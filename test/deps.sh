@@ -3,7 +3,7 @@
 # Installs only what is missing; as root, or through sudo.
 set -eu
 
-PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev pkg-config python3 python3-radicale"
+PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config python3 python3-radicale"
 
 missing=
 for p in $PACKAGES; do

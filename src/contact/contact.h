@@ -163,7 +163,6 @@ extern int	contact_value_cmp(const ContactValue *a, const ContactValue *b);
 extern int	contact_find(const ContactValue *v, ContactField field, StrView key);
 
 /* contact_norm.c: keys.  Result palloc'd; ptr is NULL if nothing usable. */
-extern StrView contact_email_key(StrView address);	/* without the "email:" prefix */
 extern StrView contact_phone_key(StrView number, StrView extension);
 extern StrView contact_element_key(ContactField field, const ContactItem *item);
 extern StrView contact_name_key(StrView name);	/* folded, blanks collapsed */
@@ -177,6 +176,28 @@ extern StrView contact_text_clean(StrView s);
  * set.  False if nothing is left of it.  Tombstones keep the key they have.
  */
 extern bool contact_item_normalize(ContactItem *item);
+
+/* contact_email.c: mail addresses */
+
+typedef enum ContactEmailStatus
+{
+	CONTACT_EMAIL_INVALID,
+	CONTACT_EMAIL_REPAIRED,		/* once what stood around it was taken off */
+	CONTACT_EMAIL_UNUSUAL,		/* by the letter: an address literal, one label
+								 * or a numeric one at the end, a local part
+								 * that needs its quotes */
+	CONTACT_EMAIL_VALID
+} ContactEmailStatus;
+
+/*
+ * What a text is as a mail address, and the canonical form, which is palloc'd
+ * and absent if it is none.  Never throws for bad input.
+ */
+extern ContactEmailStatus contact_email_parse(StrView address, StrView *canonical);
+/* The canonical form, or of what is no address the text, cleaned. */
+extern StrView contact_email_clean(StrView address);
+/* What two spellings of an address share, without the "email:" prefix; absent if it is none. */
+extern StrView contact_email_key(StrView address);
 
 #ifndef FRONTEND
 

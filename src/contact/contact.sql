@@ -106,6 +106,17 @@ CREATE FUNCTION contactsync.contact_provenance(contact contactsync.contact) RETU
 COMMENT ON FUNCTION contactsync.contact_provenance(contactsync.contact) IS
 	'For each stamped value: source, as_of, changed_at and flags; list elements as field:key.';
 
+CREATE FUNCTION contactsync.normalize_email(address text, aliases boolean DEFAULT false) RETURNS text
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_email_normalize';
+COMMENT ON FUNCTION contactsync.normalize_email(text, boolean) IS
+	'A mail address as contacts keep it, or NULL if it is none: mailto:, a name and the like taken off, the domain in ASCII and '
+	'lower case. With aliases, the mailbox behind it: googlemail.com as gmail.com, without Gmail''s dots and known providers'' +tags.';
+CREATE FUNCTION contactsync.email_status(address text) RETURNS text
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_email_status';
+COMMENT ON FUNCTION contactsync.email_status(text) IS
+	'valid; unusual: correct, but an address literal, a host without a domain, a numeric top-level domain or a local part that needs '
+	'its quotes; repaired: an address once what stands around it is taken off; invalid.';
+
 CREATE FUNCTION contactsync.from_vcard(card text) RETURNS SETOF contactsync.contact
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_from_vcard_text';
 COMMENT ON FUNCTION contactsync.from_vcard(text) IS

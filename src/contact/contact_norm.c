@@ -3,7 +3,7 @@
  *		Canonical spelling, and the keys by which elements are recognised.
  *
  * A value keeps its spelling but for blanks around it, its Unicode form and
- * the case of a mail domain; what two spellings share is their key.  Nothing
+ * what contact_email.c does; what two spellings share is their key.  Nothing
  * here depends on a locale, on a setting or on the clock.  What cannot be
  * recognised as an address or a number is kept and keyed by its folded text:
  * a contact never fails because of one.
@@ -25,8 +25,6 @@
 #define PHONE_MIN_DIGITS		7
 #define PHONE_MAX_DIGITS		15
 #define PHONE_MAX_LEN			250
-
-#define EMAIL_MAX_LEN			320
 
 /* Longest run between two ASCII characters that is brought into NFC. */
 #define NFC_MAX_RUN				16384
@@ -245,7 +243,7 @@ contact_name_key(StrView name)
 	return view(buf, n);
 }
 
-/* Cut a scheme such as "mailto:" off. */
+/* Cut a scheme such as "tel:" off. */
 static StrView
 cut_scheme(StrView s, const char *scheme)
 {
@@ -254,60 +252,6 @@ cut_scheme(StrView s, const char *scheme)
 	if (s.len > n && pg_strncasecmp(s.ptr, scheme, n) == 0)
 		return trim(view(s.ptr + n, s.len - n));
 	return s;
-}
-
-/* Position of the @ of a usable address, or -1. */
-static int
-email_at(StrView s)
-{
-	int			at = -1;
-
-	if (s.len > EMAIL_MAX_LEN)
-		return -1;
-	for (int i = 0; i < s.len; i++)
-	{
-		unsigned char c = s.ptr[i];
-
-		if (c == '@')
-			at = i;
-		else if (c <= ' ' || c == 0x7f || c == '<' || c == '>' || c == ',')
-			return -1;
-	}
-	return at > 0 && at < s.len - 1 && s.ptr[at + 1] != '.' ? at : -1;
-}
-
-/* An address as it is kept: without "mailto:", its domain in lower case. */
-static StrView
-email_clean(StrView s)
-{
-	int			at;
-	char	   *buf;
-
-	s = cut_scheme(contact_text_clean(s), "mailto:");
-	at = email_at(s);
-	if (at < 0)
-		return s;
-	while (s.len > at + 2 && s.ptr[s.len - 1] == '.')
-		s.len--;
-	for (int i = at + 1; i < s.len; i++)
-	{
-		if (s.ptr[i] != ascii_lower(s.ptr[i]))
-		{
-			buf = palloc(s.len);
-			memcpy(buf, s.ptr, at + 1);
-			for (int j = at + 1; j < s.len; j++)
-				buf[j] = ascii_lower(s.ptr[j]);
-			return view(buf, s.len);
-		}
-	}
-	return s;
-}
-
-StrView
-contact_email_key(StrView address)
-{
-	address = email_clean(address);
-	return email_at(address) < 0 ? view(NULL, 0) : fold(address);
 }
 
 /* What can be read from a phone number as it is spelled. */
@@ -554,7 +498,7 @@ contact_item_normalize(ContactItem *item)
 	switch (item->field)
 	{
 		case CF_EMAILS:
-			item->value = email_clean(item->value);
+			item->value = contact_email_clean(item->value);
 			break;
 		case CF_PHONES:
 			{
