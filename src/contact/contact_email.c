@@ -393,7 +393,7 @@ hex_digit(unsigned char c)
 		c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
 }
 
-/* The address of a mailto URI, without its headers (RFC 6068); only ASCII is decoded. */
+/* The address of a mailto URI, without its headers (RFC 6068). */
 static StrView
 cut_mailto(StrView s)
 {
@@ -419,12 +419,16 @@ cut_mailto(StrView s)
 
 		if (s.ptr[i] == '%' && s.len - i > 2 && hex_digit(s.ptr[i + 1]) >= 0 && hex_digit(s.ptr[i + 2]) >= 0)
 			c = hex_digit(s.ptr[i + 1]) * 16 + hex_digit(s.ptr[i + 2]);
-		if (c >= ' ' && c < 0x7f)
-			i += 2;
-		else
+		if ((c >= 0 && c < ' ') || c == 0x7f)
+			return view(NULL, 0);
+		if (c < 0 || (c > 0x7f && encoding() != PG_UTF8))
 			c = s.ptr[i];
+		else
+			i += 2;
 		buf[n++] = (char) c;
 	}
+	if (encoding() == PG_UTF8 && pg_encoding_verifymbstr(PG_UTF8, buf, n) != n)
+		return view(NULL, 0);
 	return view(buf, n);
 }
 
