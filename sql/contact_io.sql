@@ -66,7 +66,7 @@ BEGIN
 		'{"_provenance": {"title": {"source": "a", "as_of": "2026-01-01T00:00:00.000000Z", "changed_at": "-infinity", "flags": []}}}',
 		'{"title": "x", "_provenance": {"title": {"source": "a", "as_of": "2026-13-01T00:00:00.000000Z", "changed_at": "-infinity", "flags": []}}}',
 		'{"title": "x", "_provenance": {"title": {"source": "a", "as_of": "infinity", "changed_at": "-infinity", "flags": ["bogus"]}}}',
-		'{"note": "' || repeat('x', 1100000) || '"}',
+		'{"note": "' || repeat('x', 17000000) || '"}',
 		'{"tags": [' || repeat('"t",', 20) || '"t"]}',
 		'{"a": ' || repeat('[', 60) || '1' || repeat(']', 60) || '}']
 	LOOP
@@ -82,3 +82,13 @@ END
 $$;
 -- too many values
 SELECT jsonb_build_object('tags', jsonb_agg('t' || i))::contact IS NULL FROM generate_series(1, 20000) i;
+-- provenance takes room of its own: what can be stored can be read back
+WITH c AS (SELECT (jsonb_build_object('tags', jsonb_agg('t' || i)) || jsonb_build_object('_provenance', jsonb_object_agg('tags:t' || i,
+		jsonb_build_object('source', 's' || i % 3, 'as_of', 'infinity', 'changed_at', to_char(timestamp '2026-01-01' + i % 20 * interval '1 s', 'YYYY-MM-DD"T"HH24:MI:SS".000000Z"'), 'flags', '[]'::jsonb))))::text::contact AS c
+	FROM generate_series(1, 9000) i)
+SELECT octet_length(c::text) > 1048576 AS large, pg_column_size(c) < octet_length(c::text) / 4 AS stamps_once, contact_identical(c, c::text::contact) AS same FROM c;
+-- but not without end, and removed values count
+SELECT (jsonb_build_object('tags', jsonb_agg('t' || i)) || jsonb_build_object('_provenance', jsonb_object_agg('tags:u' || i,
+	'{"source": "s", "as_of": "infinity", "changed_at": "infinity", "flags": ["tombstone"]}'::jsonb)))::text::contact IS NULL FROM generate_series(1, 6000) i;
+SELECT jsonb_build_object('tags', jsonb_agg('t' || i), '_provenance', (SELECT jsonb_object_agg('tags:t' || i, jsonb_build_object('source', repeat('s', 2000),
+	'as_of', 'infinity', 'changed_at', 'infinity', 'flags', '[]'::jsonb)) FROM generate_series(1, 9000) i))::contact IS NULL FROM generate_series(1, 9000) i;

@@ -208,18 +208,24 @@ typedef struct Contact
 	char		data[FLEXIBLE_ARRAY_MEMBER];
 } Contact;
 
-/* Caps: for what comes from outside, and of the layout itself. */
-#define CONTACT_MAX_INPUT		(1024 * 1024)
-#define CONTACT_MAX_ITEMS		10000
+/*
+ * Caps.  What may be stored is what can be read back: CONTACT_MAX_TEXT is the
+ * longest text that a contact within the other caps can have, every byte of it
+ * escaped as \u0001 and each item with its names and its stamp.
+ */
+#define CONTACT_MAX_ITEMS		10000	/* tombstones included */
 #define CONTACT_MAX_NESTING		32
-#define CONTACT_MAX_SIZE		0xFFFFFF
+#define CONTACT_MAX_SIZE		0xFFFFFF	/* of contents and provenance */
+#define CONTACT_MAX_TEXT		(6 * CONTACT_MAX_SIZE + 512 * CONTACT_MAX_ITEMS)
 
 #define DatumGetContactP(d_)	((Contact *) PG_DETOAST_DATUM(d_))
 #define PG_GETARG_CONTACT_P(n_) DatumGetContactP(PG_GETARG_DATUM(n_))
 #define PG_RETURN_CONTACT_P(c_) PG_RETURN_POINTER(c_)
 
 /* contact_layout.c */
-extern Contact *contact_form(const ContactValue *v);	/* palloc'd */
+/* Is the value within the caps?  If not, *error says which it exceeds. */
+extern bool contact_fits(const ContactValue *v, ContactError *error);
+extern Contact *contact_form(const ContactValue *v);	/* palloc'd; 54000 if it does not fit */
 extern void contact_deform(const Contact *c, ContactValue *v);	/* points into c */
 
 /* contact_json.c */

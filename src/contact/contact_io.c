@@ -43,7 +43,8 @@ contact_from_jsonb(const Jsonb *json, struct Node *escontext)
 	ContactError error;
 
 	if (!contact_claims_from_jsonb(json, false, &claims, &error) ||
-		!contact_stamps_from_jsonb(json, &claims.value, &error))
+		!contact_stamps_from_jsonb(json, &claims.value, &error) ||
+		!contact_fits(&claims.value, &error))
 	{
 		contact_error_report(&error, escontext);
 		return NULL;
@@ -56,11 +57,11 @@ contact_from_text(char *text, struct Node *escontext)
 {
 	Datum		json;
 
-	if (strlen(text) > CONTACT_MAX_INPUT)
+	if (strlen(text) > CONTACT_MAX_TEXT)
 		ereturn(escontext, NULL,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("contact is too large"),
-				 errdetail("It may have %d bytes.", CONTACT_MAX_INPUT)));
+				 errdetail("Its text may have %d bytes.", CONTACT_MAX_TEXT)));
 #if PG_VERSION_NUM >= 160000
 	if (!DirectInputFunctionCallSafe(jsonb_in, text, InvalidOid, -1, escontext, &json))
 		return NULL;

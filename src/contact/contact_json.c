@@ -433,11 +433,6 @@ contact_claims_from_jsonb(const Jsonb *json, bool patch,
 	strcpy(b.path, "$");
 	if (!JB_ROOT_IS_OBJECT(json))
 		return fail(&b, NULL, "expected an object");
-	if (VARSIZE_ANY_EXHDR(json) > CONTACT_MAX_INPUT)
-	{
-		error->limit = true;
-		return fail(&b, NULL, "contact is too large");
-	}
 
 	it = JsonbIteratorInit((JsonbContainer *) &json->root);
 	while ((token = JsonbIteratorNext(&it, &name, true)) != WJB_DONE)

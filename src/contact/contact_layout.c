@@ -12,7 +12,7 @@
  *	entry[nitems]				u32 end of its bytes in the body : 24, field : 8
  *								u8 flags, u8 parts, u16 stamp + 1
  *	stamp[nstamps]				i64 as_of, i64 changed_at, u16 source, u8 flags,
- *								u8 zero; equal stamps are stored once
+ *								u8 zero; sorted, equal stamps are stored once
  *	u32 source end[nsources], source names
  *	body						bytes of the items, in order
  *
@@ -149,23 +149,165 @@ item_size(const ContactItem *item, uint8 parts)
 	return size;
 }
 
-static bool
-stamp_same(const ContactStamp *a, const ContactStamp *b)
+bool
+contact_fits(const ContactValue *v, ContactError *error)
 {
-	return a->as_of == b->as_of && a->changed_at == b->changed_at &&
-		a->flags == b->flags && strview_cmp(a->source, b->source) == 0;
+	Size		size = 0;
+
+	/* in text, each stamped item repeats its key and its source */
+	for (int i = 0; i < v->nitems; i++)
+	{
+		const ContactItem *item = &v->items[i];
+
+		size += item_size(item, item_parts(item));
+		if (item->stamp >= 0)
+			size += item->key.len + v->stamps[item->stamp].source.len;
+	}
+	if (v->nitems <= CONTACT_MAX_ITEMS && size <= CONTACT_MAX_SIZE)
+		return true;
+
+	memset(error, 0, sizeof(*error));
+	error->limit = true;
+	strcpy(error->path, "$");
+	error->message = v->nitems > CONTACT_MAX_ITEMS ?
+		"more than " CppAsString2(CONTACT_MAX_ITEMS) " values, removed ones included" :
+		"more than 16 MB, provenance included";
+	return false;
+}
+
+static int
+stamp_cmp(const void *a, const void *b)
+{
+	const ContactStamp *x = *(const ContactStamp *const *) a;
+	const ContactStamp *y = *(const ContactStamp *const *) b;
+	int			r = strview_cmp(x->source, y->source);
+
+	if (r != 0)
+		return r;
+	if (x->as_of != y->as_of)
+		return x->as_of < y->as_of ? -1 : 1;
+	if (x->changed_at != y->changed_at)
+		return x->changed_at < y->changed_at ? -1 : 1;
+	return (int) x->flags - (int) y->flags;
+}
+
+/* The stamps that a value's items have, each once, and their sources. */
+typedef struct StampTable
+{
+	const ContactStamp **stamps;	/* sorted, so by source first */
+	int			nstamps;
+	uint16	   *stamp_of;		/* by index in the value: index here + 1 */
+	uint16	   *source_of;		/* by index here */
+	StrView    *sources;
+	int			nsources;
+	Size		names;			/* length of the sources together */
+} StampTable;
+
+static void
+collect_stamps(const ContactValue *v, StampTable *t)
+{
+	int			n = 0;
+
+	memset(t, 0, sizeof(*t));
+	t->stamps = palloc(sizeof(ContactStamp *) * Max(v->nstamps, 1));
+	t->stamp_of = palloc0(sizeof(uint16) * Max(v->nstamps, 1));
+	t->source_of = palloc(sizeof(uint16) * Max(v->nstamps, 1));
+	t->sources = palloc(sizeof(StrView) * Max(v->nstamps, 1));
+	for (int i = 0; i < v->nitems; i++)
+	{
+		int			s = v->items[i].stamp;
+
+		if (s < 0 || t->stamp_of[s])
+			continue;
+		t->stamp_of[s] = 1;
+		t->stamps[n++] = &v->stamps[s];
+	}
+	if (n > 1)
+		qsort(t->stamps, n, sizeof(ContactStamp *), stamp_cmp);
+
+	for (int i = 0; i < n; i++)
+	{
+		const ContactStamp *stamp = t->stamps[i];
+
+		if (t->nstamps == 0 || stamp_cmp(&t->stamps[t->nstamps - 1], &stamp) != 0)
+		{
+			if (t->nsources == 0 || strview_cmp(t->sources[t->nsources - 1], stamp->source) != 0)
+			{
+				t->sources[t->nsources++] = stamp->source;
+				t->names += stamp->source.len;
+			}
+			t->source_of[t->nstamps] = t->nsources - 1;
+			t->stamps[t->nstamps++] = stamp;
+		}
+		t->stamp_of[stamp - v->stamps] = t->nstamps;
+	}
+}
+
+static void
+free_stamps(StampTable *t)
+{
+	pfree(t->stamps);
+	pfree(t->stamp_of);
+	pfree(t->source_of);
+	pfree(t->sources);
+}
+
+static void
+put_stamps(char *p, const StampTable *t)
+{
+	uint32		end = 0;
+
+	for (int i = 0; i < t->nstamps; i++)
+	{
+		LayoutStamp stamp = {0};
+
+		stamp.as_of = t->stamps[i]->as_of;
+		stamp.changed_at = t->stamps[i]->changed_at;
+		stamp.source = t->source_of[i];
+		stamp.flags = t->stamps[i]->flags;
+		memcpy(p, &stamp, STAMP_SIZE);
+		p += STAMP_SIZE;
+	}
+	for (int i = 0; i < t->nsources; i++)
+	{
+		end += t->sources[i].len;
+		memcpy(p, &end, sizeof(end));
+		p += sizeof(end);
+	}
+	for (int i = 0; i < t->nsources; i++)
+	{
+		memcpy(p, t->sources[i].ptr, t->sources[i].len);
+		p += t->sources[i].len;
+	}
+}
+
+/* An item's bytes, as its parts say. */
+static char *
+put_item(char *p, const ContactItem *item, uint8 parts)
+{
+	if (parts & PART_KEY)
+		p = put_part(p, item->key);
+	if (parts & PART_TYPE)
+		p = put_part(p, item->type);
+	if (parts & PART_EXTENSION)
+		p = put_part(p, item->extension);
+	if (parts & PART_ADDRESS)
+	{
+		for (int i = 0; i < CA_COUNT; i++)
+			p = put_part(p, item->part[i]);
+	}
+	if (item->value.len > 0)
+		memcpy(p, item->value.ptr, item->value.len);
+	return p + item->value.len;
 }
 
 Contact *
 contact_form(const ContactValue *v)
 {
 	LayoutHeader head = {0};
-	uint16	   *stamp_of = palloc0(sizeof(uint16) * Max(v->nstamps, 1));	/* index + 1 */
-	int		   *stamps = palloc(sizeof(int) * Max(v->nstamps, 1));
-	uint16	   *source_of = palloc(sizeof(uint16) * Max(v->nstamps, 1));
-	StrView    *sources = palloc(sizeof(StrView) * Max(v->nstamps, 1));
+	StampTable	t;
+	ContactError error;
 	Size		body = 0;
-	Size		names = 0;
 	Size		size;
 	int			nfields;
 	Contact    *c;
@@ -173,49 +315,23 @@ contact_form(const ContactValue *v)
 	char	   *bytes;
 	uint32		end = 0;
 
-	/* stamps in the order of their first use, equal ones once */
+	if (!contact_fits(v, &error))
+		contact_error_report(&error, NULL);
+	collect_stamps(v, &t);
 	for (int i = 0; i < v->nitems; i++)
 	{
-		const ContactItem *item = &v->items[i];
-		int			s = item->stamp;
-
-		head.map |= CF_BIT(item->field);
-		body += item_size(item, item_parts(item));
-		if (s < 0 || stamp_of[s])
-			continue;
-		for (int j = 0; j < head.nstamps && !stamp_of[s]; j++)
-			if (stamp_same(&v->stamps[stamps[j]], &v->stamps[s]))
-				stamp_of[s] = j + 1;
-		if (!stamp_of[s])
-		{
-			int			k;
-
-			for (k = 0; k < head.nsources; k++)
-				if (strview_cmp(sources[k], v->stamps[s].source) == 0)
-					break;
-			if (k == head.nsources)
-			{
-				sources[head.nsources++] = v->stamps[s].source;
-				names += v->stamps[s].source.len;
-			}
-			source_of[head.nstamps] = k;
-			stamps[head.nstamps++] = s;
-			stamp_of[s] = head.nstamps;
-		}
+		head.map |= CF_BIT(v->items[i].field);
+		body += item_size(&v->items[i], item_parts(&v->items[i]));
 	}
-	if (v->nitems > CONTACT_MAX_ITEMS || body > CONTACT_MAX_SIZE)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("contact is too large"),
-				 errdetail("It may have %d values and %d bytes.",
-						   CONTACT_MAX_ITEMS, CONTACT_MAX_SIZE)));
 
 	head.version = LAYOUT_VERSION;
 	head.nitems = v->nitems;
+	head.nstamps = t.nstamps;
+	head.nsources = t.nsources;
 	nfields = pg_popcount32(head.map);
 	size = VARHDRSZ + sizeof(head) + TYPEALIGN(4, nfields * sizeof(uint16)) +
 		v->nitems * sizeof(LayoutEntry) + head.nstamps * STAMP_SIZE +
-		head.nsources * sizeof(uint32) + names + body;
+		head.nsources * sizeof(uint32) + t.names + body;
 	c = palloc0(size);
 	SET_VARSIZE(c, size);
 	p = c->data;
@@ -241,55 +357,13 @@ contact_form(const ContactValue *v)
 		end += item_size(item, entry.parts);
 		entry.end_field = end << 8 | item->field;
 		entry.flags = item->flags;
-		entry.stamp = item->stamp < 0 ? 0 : stamp_of[item->stamp];
+		entry.stamp = item->stamp < 0 ? 0 : t.stamp_of[item->stamp];
 		memcpy(p, &entry, sizeof(entry));
 		p += sizeof(entry);
-
-		if (entry.parts & PART_KEY)
-			bytes = put_part(bytes, item->key);
-		if (entry.parts & PART_TYPE)
-			bytes = put_part(bytes, item->type);
-		if (entry.parts & PART_EXTENSION)
-			bytes = put_part(bytes, item->extension);
-		if (entry.parts & PART_ADDRESS)
-		{
-			for (int j = 0; j < CA_COUNT; j++)
-				bytes = put_part(bytes, item->part[j]);
-		}
-		if (item->value.len > 0)
-			memcpy(bytes, item->value.ptr, item->value.len);
-		bytes += item->value.len;
+		bytes = put_item(bytes, item, entry.parts);
 	}
-
-	for (int i = 0; i < head.nstamps; i++)
-	{
-		const ContactStamp *from = &v->stamps[stamps[i]];
-		LayoutStamp stamp = {0};
-
-		stamp.as_of = from->as_of;
-		stamp.changed_at = from->changed_at;
-		stamp.source = source_of[i];
-		stamp.flags = from->flags;
-		memcpy(p, &stamp, STAMP_SIZE);
-		p += STAMP_SIZE;
-	}
-	end = 0;
-	for (int i = 0; i < head.nsources; i++)
-	{
-		end += sources[i].len;
-		memcpy(p, &end, sizeof(end));
-		p += sizeof(end);
-	}
-	for (int i = 0; i < head.nsources; i++)
-	{
-		memcpy(p, sources[i].ptr, sources[i].len);
-		p += sources[i].len;
-	}
-
-	pfree(stamp_of);
-	pfree(stamps);
-	pfree(source_of);
-	pfree(sources);
+	put_stamps(p, &t);
+	free_stamps(&t);
 	return c;
 }
 

@@ -18,11 +18,8 @@
 #include "compat.h"
 #include "contact/contact_vcard.h"
 
-/*
- * A contact must read back from its text, which may have CONTACT_MAX_INPUT
- * bytes; the rest is left to provenance.
- */
-#define MAP_BUDGET			(CONTACT_MAX_INPUT / 4 * 3)
+/* What is kept of a card, in bytes of JSON. */
+#define MAP_BUDGET			(768 * 1024)
 #define MAP_ITEM_COST		160
 #define MAP_MAX_ITEMS		(CONTACT_MAX_ITEMS / 2)
 
