@@ -12,6 +12,12 @@ SELECT '{"last_name": "  Lovelace ", "first_name": "Ada", "company": "Analytical
 -- what is not recognised is kept; several primaries become one
 SELECT '{"emails": ["not a mail", {"address": "b@x.org", "primary": true}, {"address": "a@x.org", "primary": true}]}'::contact;
 
+-- what an element says beyond what is kept of it goes to metadata; an element of nothing else is a fault
+SELECT '{"emails": [{"address": "Ann@X.org", "label": "Private", "ids": [1, {"a": null}], "gone": null}, "b@x.org"], "phones": [{"number": "+1 650 253 0000", "sms": true}],
+  "addresses": [{"city": "Bern", "geo": {"lat": 46.95}}], "metadata": {"k": 1}}'::contact;
+SELECT contact_identical(c, c::text::contact) AS fixed, contact_identical(c, c::jsonb::contact) AS fixed_too
+FROM (SELECT '{"emails": [{"address": "Ann@X.org", "label": "Private"}]}'::contact AS c) s;
+
 -- text and binary forms read back to the same bytes, stamps and tombstones included
 CREATE TEMP TABLE samples (id integer, c contact);
 INSERT INTO samples VALUES

@@ -125,15 +125,57 @@ name_is(const JsonbValue *name, const char *expected)
 		memcmp(name->val.string.val, expected, name->val.string.len) == 0;
 }
 
-/* One element of a list field: a bare string, or an object. */
+/* A member of a list's element; *known is false if there is no such one. */
 static bool
-read_element(ClaimsBuilder *b, ContactField field, JsonbValue *v, ContactItem *item)
+read_element_member(ClaimsBuilder *b, const JsonbValue *name, const JsonbValue *v,
+					ContactItem *item, bool *known)
 {
+	ContactField field = item->field;
+
+	*known = true;
+	if (value_members[field] && name_is(name, value_members[field]))
+		return read_text(b, value_members[field], v, &item->value);
+	if (name_is(name, "type"))
+		return read_text(b, "type", v, &item->type);
+	if (field == CF_PHONES && name_is(name, "extension"))
+		return read_text(b, "extension", v, &item->extension);
+	if (field <= CF_PHONES && (name_is(name, "primary") || name_is(name, "verified")))
+	{
+		bool		primary = name_is(name, "primary");
+
+		if (v->type == jbvNull)
+			return true;
+		if (v->type != jbvBool)
+			return fail(b, primary ? "primary" : "verified", "expected true or false");
+		if (primary)
+			item->flags |= v->val.boolean ? CI_PRIMARY : 0;
+		else
+			item->flags |= v->val.boolean ? CI_VERIFIED : CI_UNVERIFIED;
+		return true;
+	}
+	for (int i = 0; field == CF_ADDRESSES && i < CA_COUNT; i++)
+		if (name_is(name, address_parts[i]))
+			return read_text(b, address_parts[i], v, &item->part[i]);
+	*known = false;
+	return true;
+}
+
+/*
+ * One element of a list field: a bare string, or an object.  What else the
+ * object says is in *rest, NULL if nothing; *unknown is its first member.
+ */
+static bool
+read_element(ClaimsBuilder *b, JsonbValue *v, ContactItem *item,
+			 Jsonb **rest, char **unknown)
+{
+	ContactField field = item->field;
+	JsonbParseState *state = NULL;
 	JsonbIterator *it;
 	JsonbIteratorToken token;
 	JsonbValue	name;
 	JsonbValue	member;
 
+	*rest = NULL;
 	if (v->type == jbvString && field != CF_ADDRESSES)
 	{
 		item->value = jsonb_text(v);
@@ -146,138 +188,26 @@ read_element(ClaimsBuilder *b, ContactField field, JsonbValue *v, ContactItem *i
 	it = JsonbIteratorInit(v->val.binary.data);
 	while ((token = JsonbIteratorNext(&it, &name, true)) != WJB_DONE)
 	{
-		bool		flag;
+		bool		known;
 
 		if (token != WJB_KEY)
 			continue;
 		(void) JsonbIteratorNext(&it, &member, true);
-		if (value_members[field] && name_is(&name, value_members[field]))
-		{
-			if (!read_text(b, value_members[field], &member, &item->value))
-				return false;
-			continue;
-		}
-		if (name_is(&name, "type"))
-		{
-			if (!read_text(b, "type", &member, &item->type))
-				return false;
-			continue;
-		}
-		if (field == CF_PHONES && name_is(&name, "extension"))
-		{
-			if (!read_text(b, "extension", &member, &item->extension))
-				return false;
-			continue;
-		}
-		flag = name_is(&name, "primary") && field <= CF_PHONES;
-		if (flag || (name_is(&name, "verified") && field <= CF_PHONES))
-		{
-			if (member.type == jbvNull)
-				continue;
-			if (member.type != jbvBool)
-				return fail(b, flag ? "primary" : "verified", "expected true or false");
-			if (flag)
-				item->flags |= member.val.boolean ? CI_PRIMARY : 0;
-			else
-				item->flags |= member.val.boolean ? CI_VERIFIED : CI_UNVERIFIED;
-			continue;
-		}
-		if (field == CF_ADDRESSES)
-		{
-			int			i;
-
-			for (i = 0; i < CA_COUNT; i++)
-				if (name_is(&name, address_parts[i]))
-					break;
-			if (i < CA_COUNT)
-			{
-				if (!read_text(b, address_parts[i], &member, &item->part[i]))
-					return false;
-				continue;
-			}
-		}
-		return fail(b, pnstrdup(name.val.string.val, Min(name.val.string.len, 40)),
-					"unknown member of a list's element");
-	}
-	return true;
-}
-
-/*
- * The elements of a list.  As an edit each is also an element that the
- * document speaks about; removed ones are that only.
- */
-static bool
-read_list(ClaimsBuilder *b, ContactField field, JsonbValue *v, bool edit, bool removed)
-{
-	JsonbIterator *it;
-	JsonbIteratorToken token;
-	JsonbValue	element;
-	char		outer[sizeof(b->path)];
-	int			n = 0;
-
-	if (v->type == jbvNull)
-		return true;
-	if (v->type != jbvBinary || !JsonContainerIsArray(v->val.binary.data))
-		return fail(b, NULL, "expected an array");
-
-	strlcpy(outer, b->path, sizeof(outer));
-	it = JsonbIteratorInit(v->val.binary.data);
-	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
-	{
-		ContactItem probe;
-		ContactItem *item = &probe;
-
-		if (token != WJB_ELEM)
-			continue;
-		if (too_many(b))
+		if (!read_element_member(b, &name, &member, item, &known))
 			return false;
-		snprintf(b->path, sizeof(b->path), "%s[%d]", outer, n++);
-		memset(&probe, 0, sizeof(probe));
-		probe.field = field;
-		probe.stamp = -1;
-		if (!read_element(b, field, &element, item))
-			return false;
-		if (!contact_item_normalize(item))
-			continue;			/* nothing is left of it */
-		if (!removed)
-			*add_item(&b->items, &b->nitems, &b->maxitems, field) = probe;
-		if (edit)
-		{
-			item = add_item(&b->elements, &b->nelements, &b->maxelements, field);
-			item->key = probe.key;
-			item->flags = removed ? CI_TOMBSTONE : 0;
-		}
-	}
-	strlcpy(b->path, outer, sizeof(b->path));
-	return true;
-}
-
-/* {"add": [...], "remove": [...]} of a patch. */
-static bool
-read_edits(ClaimsBuilder *b, ContactField field, JsonbValue *v)
-{
-	JsonbIterator *it = JsonbIteratorInit(v->val.binary.data);
-	JsonbIteratorToken token;
-	JsonbValue	name;
-	JsonbValue	member;
-	char		outer[sizeof(b->path)];
-
-	strlcpy(outer, b->path, sizeof(outer));
-	while ((token = JsonbIteratorNext(&it, &name, true)) != WJB_DONE)
-	{
-		bool		removed;
-
-		if (token != WJB_KEY)
+		if (known || member.type == jbvNull)
 			continue;
-		removed = name_is(&name, "remove");
-		if (!removed && !name_is(&name, "add"))
-			return fail(b, NULL, "expected an array, or an object of \"add\" and \"remove\"");
-		(void) JsonbIteratorNext(&it, &member, true);
-		snprintf(b->path, sizeof(b->path), "%s.%s", outer, removed ? "remove" : "add");
-		if (!read_list(b, field, &member, true, removed))
-			return false;
-		strlcpy(b->path, outer, sizeof(b->path));
+		if (state == NULL)
+		{
+			pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
+			*unknown = pnstrdup(name.val.string.val,
+								pg_mbcliplen(name.val.string.val, name.val.string.len, 40));
+		}
+		pushJsonbValue(&state, WJB_KEY, &name);
+		pushJsonbValue(&state, WJB_VALUE, &member);
 	}
+	if (state)
+		*rest = JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
 	return true;
 }
 
@@ -338,6 +268,116 @@ read_metadata(ClaimsBuilder *b, StrView key, JsonbValue *v, bool element)
 		item = add_item(&b->elements, &b->nelements, &b->maxelements, CF_METADATA);
 		item->key = key;
 		item->flags = empty ? CI_TOMBSTONE : 0;
+	}
+	return true;
+}
+
+/*
+ * What an element says beyond what a contact keeps of it goes to metadata, as
+ * a whole under the name that the element has in provenance.
+ */
+static bool
+read_rest(ClaimsBuilder *b, const ContactItem *item, Jsonb *rest)
+{
+	StringInfoData name;
+	StrView		key;
+	JsonbValue	v;
+
+	initStringInfo(&name);
+	appendStringInfo(&name, "%s:", contact_field_names[item->field]);
+	appendBinaryStringInfo(&name, item->key.ptr, item->key.len);
+	key.ptr = name.data;
+	key.len = name.len;
+	v.type = jbvBinary;
+	v.val.binary.data = &rest->root;
+	v.val.binary.len = VARSIZE(rest) - VARHDRSZ;
+	return read_metadata(b, key, &v, true);
+}
+
+/*
+ * The elements of a list.  As an edit each is also an element that the
+ * document speaks about; removed ones are that only.
+ */
+static bool
+read_list(ClaimsBuilder *b, ContactField field, JsonbValue *v, bool edit, bool removed)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	element;
+	char		outer[sizeof(b->path)];
+	int			n = 0;
+
+	if (v->type == jbvNull)
+		return true;
+	if (v->type != jbvBinary || !JsonContainerIsArray(v->val.binary.data))
+		return fail(b, NULL, "expected an array");
+
+	strlcpy(outer, b->path, sizeof(outer));
+	it = JsonbIteratorInit(v->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &element, true)) != WJB_DONE)
+	{
+		ContactItem probe;
+		ContactItem *item = &probe;
+		Jsonb	   *rest;
+		char	   *unknown;
+
+		if (token != WJB_ELEM)
+			continue;
+		if (too_many(b))
+			return false;
+		snprintf(b->path, sizeof(b->path), "%s[%d]", outer, n++);
+		memset(&probe, 0, sizeof(probe));
+		probe.field = field;
+		probe.stamp = -1;
+		if (!read_element(b, &element, item, &rest, &unknown))
+			return false;
+		if (!contact_item_normalize(item))
+		{
+			/* nothing is left of it; a misspelled member must not go unseen */
+			if (rest)
+				return fail(b, unknown, "unknown member of a list's element");
+			continue;
+		}
+		if (rest && !removed && !read_rest(b, item, rest))
+			return false;
+		if (!removed)
+			*add_item(&b->items, &b->nitems, &b->maxitems, field) = probe;
+		if (edit)
+		{
+			item = add_item(&b->elements, &b->nelements, &b->maxelements, field);
+			item->key = probe.key;
+			item->flags = removed ? CI_TOMBSTONE : 0;
+		}
+	}
+	strlcpy(b->path, outer, sizeof(b->path));
+	return true;
+}
+
+/* {"add": [...], "remove": [...]} of a patch. */
+static bool
+read_edits(ClaimsBuilder *b, ContactField field, JsonbValue *v)
+{
+	JsonbIterator *it = JsonbIteratorInit(v->val.binary.data);
+	JsonbIteratorToken token;
+	JsonbValue	name;
+	JsonbValue	member;
+	char		outer[sizeof(b->path)];
+
+	strlcpy(outer, b->path, sizeof(outer));
+	while ((token = JsonbIteratorNext(&it, &name, true)) != WJB_DONE)
+	{
+		bool		removed;
+
+		if (token != WJB_KEY)
+			continue;
+		removed = name_is(&name, "remove");
+		if (!removed && !name_is(&name, "add"))
+			return fail(b, NULL, "expected an array, or an object of \"add\" and \"remove\"");
+		(void) JsonbIteratorNext(&it, &member, true);
+		snprintf(b->path, sizeof(b->path), "%s.%s", outer, removed ? "remove" : "add");
+		if (!read_list(b, field, &member, true, removed))
+			return false;
+		strlcpy(b->path, outer, sizeof(b->path));
 	}
 	return true;
 }
