@@ -43,7 +43,7 @@ SELECT what, email_status(a), length(normalize_email(a)) FROM (VALUES
 
 -- UTF-8: local parts in NFC, domains as A-labels; what is invisible is not in a local part
 SELECT a, email_status(a), normalize_email(a) FROM unnest(ARRAY[
-	'josé@x.org', E'jose\u0301@x.org', '用户@例え.テスト', 'a@BÜCHER.example', 'a@faß.de', 'a@fass.de', 'a@ΣΊΣΥΦΟΣ.gr', 'a@ＥＸＡＭＰＬＥ.com',
+	'josé@x.org', E'jose\u0301@x.org', '用户@例え.テスト', 'a@BÜCHER.example', 'a@faß.de', 'a@fass.de', 'a@ΣΊΣΥΦΟΣ.gr',
 	E'a@ex\u200Bam\u00ADple.com', 'a@bücher.XN--BCHER-KVA.de', '＠@x.org', E'\u0646\u0627\u0645\u200C\u0647\u0627@x.org', 'ᏚᎢᎵᎬᎢᎬ@x.org']) a;
 SELECT a, email_status(a), normalize_email(a) FROM unnest(ARRAY[
 	'ann＠x.org', 'a@bü_cher.de', 'a@-bücher.de', 'a@bücher-.de', 'a@bü..de', E'a@\u0301x.org', 'a@é.xn--0', 'a@é.xn--zzzzzzzz99999999', 'a@é c.org']) a;
@@ -57,7 +57,7 @@ SELECT what, email_status(a) FROM (VALUES
 SELECT a, email_status(a), normalize_email(a) FROM unnest(ARRAY[
 	' ann@x.org ', E'\tann@x.org\r\n', E'\u00A0ann@x.org\u3000', 'ann@x.org,', 'ann@x.org ; ', 'ann@x.org.', 'mailto:Ann@X.org', 'MAILTO: mailto:ann@x.org',
 	'mailto:ann@x.org?subject=hi&cc=bob@y.org', 'mailto:a%2Bb%40c@x.org', 'mailto:"a%20b"@x.org', 'mailto:%C3%A9@x.org', 'mailto:%C3@x.org', 'mailto:a%0Ab@x.org', '<ann@x.org>', '<mailto:ann@x.org>', 'Ann Lee <ann@x.org>',
-	'"Lee, Ann" <ann@x.org>;', '"a<b" <"c<d"@x.org>', 'bob@y.org <ann@x.org>', '6" <ann@x.org>', '"ann@x.org"', '''ann@x.org''', '''"<ann@x.org>,"''', 'ann@bücher。de', 'ann@x．org', 'ann@x｡org',
+	'"Lee, Ann" <ann@x.org>;', '"a<b" <"c<d"@x.org>', 'bob@y.org <ann@x.org>', '6" <ann@x.org>', '"ann@x.org"', '''ann@x.org''', '''"<ann@x.org>,"''', 'ann@bücher。de', 'ann@x．org', 'ann@x｡org', 'ann@ＥＸＡＭＰＬＥ.com', '"ann lee"@ｘ.org',
 	'<ann@x.org', 'ann@x.org>', '<ann@x.org> !', '<>', '<<>>', 'Ann Lee <>', 'Ann Lee ann@x.org', 'mailto:', 'mailto:ann', 'ann@x.org, bob@y.org', 'ann@x.org bob@y.org', '"ann@x.org', '","', '''']) a;
 
 -- hostile input costs little and is no address

@@ -280,8 +280,25 @@ read_literal(StrView s, Mailbox *m)
 }
 
 /*
- * A domain's A-labels, as far as libidn2 finds any.  The full stops of Chinese
- * and Japanese keyboards are dots only where spelling is mended.
+ * What the keyboards of East Asia make of letters and dots: the ideographic
+ * full stop and the block of halfwidth and fullwidth forms.
+ */
+static bool
+has_wide_forms(const char *utf8)
+{
+	for (const unsigned char *p = (const unsigned char *) utf8; *p; p++)
+	{
+		if (p[0] == 0xE3 && p[1] == 0x80 && p[2] == 0x82)
+			return true;
+		if (p[0] == 0xEF && (p[1] == 0xBC || p[1] == 0xBD || p[1] == 0xBE || (p[1] == 0xBF && p[2] < 0xB0)))
+			return true;
+	}
+	return false;
+}
+
+/*
+ * A domain's A-labels, as far as libidn2 finds any.  It reads wide forms as
+ * what is meant by them, but they are no spelling of a domain: that is mending.
  */
 static bool
 domain_to_ascii(StrView s, bool mend, char *result, int *len)
@@ -306,7 +323,7 @@ domain_to_ascii(StrView s, bool mend, char *result, int *len)
 	*p = '\0';
 	if (encoding() != PG_UTF8 && encoding() != PG_LATIN1)
 		return false;
-	if (!mend && (strstr(utf8, "\xE3\x80\x82") || strstr(utf8, "\xEF\xBC\x8E") || strstr(utf8, "\xEF\xBD\xA1")))
+	if (!mend && has_wide_forms(utf8))
 		return false;
 
 	if (idn2_to_ascii_8z(utf8, &ascii, IDN2_NFC_INPUT | IDN2_NONTRANSITIONAL) != IDN2_OK || ascii == NULL)
