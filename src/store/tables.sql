@@ -31,7 +31,7 @@ CREATE TABLE contactsync.sources (
 	UNIQUE (tenant_id, name)
 );
 COMMENT ON TABLE contactsync.sources IS 'Systems that contacts are read from; kept by add_source() and its kin.';
-COMMENT ON COLUMN contactsync.sources.settings IS 'url, class, poll, webhook, write, filter, allow_private, allow_http, as given to add_source().';
+COMMENT ON COLUMN contactsync.sources.settings IS 'url, class, poll, webhook, write, allow_private, allow_http, as given to add_source().';
 COMMENT ON COLUMN contactsync.sources."cursor" IS 'Where the next incremental read starts; moves only with the rows of the page that brought it.';
 
 -- No role can read this table but the owner.
@@ -129,7 +129,7 @@ CREATE TABLE contactsync.inbox_dedup (
 	PRIMARY KEY (tenant_id, source, key)
 );
 CREATE INDEX inbox_dedup_seen_at_idx ON contactsync.inbox_dedup (tenant_id, seen_at);
-COMMENT ON TABLE contactsync.inbox_dedup IS 'Event ids and idempotency keys of the last contactsync.dedup_retention.';
+COMMENT ON TABLE contactsync.inbox_dedup IS 'Event ids and idempotency keys that were seen, and the inbox id that each was given.';
 
 -- ---- what was said ----
 
