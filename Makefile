@@ -23,6 +23,7 @@ MODULE_HEADERS = $(wildcard $(srcdir_)src/*.h $(srcdir_)src/*/*.h)
 # The install script, in order: a piece may use what stands before it.
 SQL_PIECES  = src/prologue.sql \
               src/contact/contact.sql \
+              src/contact/contact_phone.sql \
               src/store/tenant.sql \
               src/store/tables.sql \
               src/store/secret.sql \

@@ -20,11 +20,11 @@
 #endif
 
 #include "contact/contact.h"
+#include "contact/contact_phone.h"
 
 /* E.164 allows 15 digits; nobody has fewer than 7 after a country code. */
 #define PHONE_MIN_DIGITS		7
 #define PHONE_MAX_DIGITS		15
-#define PHONE_MAX_LEN			250
 
 /* Longest run between two ASCII characters that is brought into NFC. */
 #define NFC_MAX_RUN				16384
@@ -254,88 +254,50 @@ cut_scheme(StrView s, const char *scheme)
 	return s;
 }
 
-/* What can be read from a phone number as it is spelled. */
-typedef struct PhoneParts
+/*
+ * Phone numbers are read without a region: what a number without a plus means
+ * depends on who dials it.  One with a plus is known by its E.164 form, and
+ * where the numbering plans know no such number, by its digits.
+ */
+static bool
+phone_international(const ContactPhone *p)
 {
-	bool		plus;			/* international form */
-	bool		usable;			/* nothing but digits and separators */
-	int			ndigits;
-	char		digits[PHONE_MAX_LEN];
-	StrView		extension;		/* digits of a trailing extension */
-} PhoneParts;
+	return p->plus && (p->status != CONTACT_PHONE_UNPARSED ||
+					   (p->plain && p->ndigits >= PHONE_MIN_DIGITS && p->ndigits <= PHONE_MAX_DIGITS));
+}
 
-/* Length of an extension's mark at the end of s, such as " ext.", or 0. */
-static int
-extension_mark(StrView s)
+/* A number as it is kept: without "tel:". */
+static StrView
+phone_clean(StrView s)
 {
-	static const char *const marks[] = {";ext=", "extension", "ext", "x", "#"};
-	int			end = s.len;
+	int			len;
 
-	while (end > 0 && (is_blank(s.ptr[end - 1]) || s.ptr[end - 1] == '.' ||
-					   s.ptr[end - 1] == ':'))
-		end--;
-	for (int i = 0; i < lengthof(marks); i++)
+	s = contact_text_clean(s);
+	do
 	{
-		int			n = strlen(marks[i]);
-
-		if (end > n && pg_strncasecmp(s.ptr + end - n, marks[i], n) == 0)
-			return s.len - (end - n);
-	}
-	return 0;
+		len = s.len;
+		s = cut_scheme(s, "tel:");
+	} while (s.len < len);
+	return s;
 }
 
 static void
-phone_parse(StrView s, PhoneParts *p)
+phone_parse(StrView number, ContactPhone *p)
 {
-	int			i;
-
-	p->plus = p->usable = false;
-	p->ndigits = 0;
-	p->extension = view(NULL, 0);
-	if (s.len <= 0 || s.len > PHONE_MAX_LEN)
-		return;
-
-	/* the digits at the end are an extension if a mark stands before them */
-	for (i = s.len; i > 0 && is_digit(s.ptr[i - 1]); i--)
-		;
-	if (i < s.len)
-	{
-		int			n = extension_mark(view(s.ptr, i));
-
-		if (n > 0)
-		{
-			p->extension = view(s.ptr + i, s.len - i);
-			s = trim(view(s.ptr, i - n));
-		}
-	}
-
-	p->usable = s.len > 0;
-	for (i = 0; i < s.len; i++)
-	{
-		unsigned char c = s.ptr[i];
-
-		if (c == '+' && p->ndigits == 0)
-			p->plus = true;
-		else if (p->plus && c == '(' && s.len - i > 2 && s.ptr[i + 1] == '0' && s.ptr[i + 2] == ')')
-			i += 2;				/* a trunk prefix: +44 (0)20 ... */
-		else if (is_digit(c))
-			p->digits[p->ndigits++] = c;
-		else if (is_alpha(c) || c == '+' || c == ',' || c == ';' || c == '*' || c == '#')
-			p->usable = false;
-	}
+	contact_phone_parse(number.ptr, number.len, CONTACT_PHONE_NO_REGION, utf8_text(), p);
 }
 
-/* "+digits", with ";ext=" after it; without the plus where plus is false. */
+/* The number, with ";ext=" after it. */
 static StrView
-phone_key(const PhoneParts *p, StrView extension)
+phone_key(bool plus, const char *number, int len, StrView extension)
 {
-	char	   *buf = palloc(1 + p->ndigits + 5 + extension.len);
+	char	   *buf = palloc(1 + len + 5 + extension.len);
 	int			n = 0;
 
-	if (p->plus)
+	if (plus)
 		buf[n++] = '+';
-	memcpy(buf + n, p->digits, p->ndigits);
-	n += p->ndigits;
+	memcpy(buf + n, number, len);
+	n += len;
 	if (extension.len > 0)
 	{
 		memcpy(buf + n, ";ext=", 5);
@@ -346,59 +308,49 @@ phone_key(const PhoneParts *p, StrView extension)
 	return view(buf, n);
 }
 
-static bool
-phone_international(const PhoneParts *p)
-{
-	return p->plus && p->usable &&
-		p->ndigits >= PHONE_MIN_DIGITS && p->ndigits <= PHONE_MAX_DIGITS;
-}
-
-/* A number as it is kept: without "tel:" and the URI's parameters. */
+/* The extension that a number's spelling ends in; absent if there is none. */
 static StrView
-phone_clean(StrView s)
+phone_extension(StrView number)
 {
-	return cut_scheme(contact_text_clean(s), "tel:");
+	ContactPhone p;
+	char	   *buf;
+
+	phone_parse(number, &p);
+	if (p.extension_len == 0)
+		return view(NULL, 0);
+	buf = palloc(p.extension_len);
+	memcpy(buf, p.extension, p.extension_len);
+	return view(buf, p.extension_len);
 }
 
 StrView
 contact_phone_key(StrView number, StrView extension)
 {
-	PhoneParts	p;
+	ContactPhone p;
 
 	phone_parse(phone_clean(number), &p);
 	if (!phone_international(&p))
 		return view(NULL, 0);
 	extension = contact_text_clean(extension);
-	return phone_key(&p, extension.len > 0 ? extension : p.extension);
+	return phone_key(true, p.digits, p.ndigits,
+					 extension.len > 0 ? extension : view(p.extension, p.extension_len));
 }
 
 /* The key of any number, be it only its digits or its text. */
 static StrView
 phone_element_key(StrView number, StrView extension)
 {
-	PhoneParts	p;
+	ContactPhone p;
 
 	phone_parse(number, &p);
 	if (extension.len == 0)
-		extension = p.extension;
-	if (phone_international(&p))
-		return phone_key(&p, extension);
-	p.plus = false;
-	if (p.usable && p.ndigits > 0)
-		return phone_key(&p, extension);
+		extension = view(p.extension, p.extension_len);
+	if (phone_international(&p) || p.plain)
+		return phone_key(phone_international(&p), p.digits, p.ndigits, extension);
 
-	/* letters and the like: the text itself */
+	/* words and the like: the text itself */
 	number = contact_name_key(number);
-	if (number.len > 0 && extension.len > 0)
-	{
-		char	   *buf = palloc(number.len + 5 + extension.len);
-
-		memcpy(buf, number.ptr, number.len);
-		memcpy(buf + number.len, ";ext=", 5);
-		memcpy(buf + number.len + 5, extension.ptr, extension.len);
-		return view(buf, number.len + 5 + extension.len);
-	}
-	return number;
+	return number.len > 0 ? phone_key(false, number.ptr, number.len, extension) : number;
 }
 
 /* A URL with its scheme and host in lower case. */
@@ -501,16 +453,10 @@ contact_item_normalize(ContactItem *item)
 			item->value = contact_email_clean(item->value);
 			break;
 		case CF_PHONES:
-			{
-				PhoneParts	p;
-				StrView		number = phone_clean(item->value);
-
-				phone_parse(number, &p);
-				if (item->extension.len == 0)
-					item->extension = p.extension;
-				item->value = number;
-				break;
-			}
+			item->value = phone_clean(item->value);
+			if (item->extension.len == 0)
+				item->extension = phone_extension(item->value);
+			break;
 		case CF_ADDRESSES:
 			for (int i = 0; i < CA_COUNT; i++)
 				item->part[i] = contact_text_clean(item->part[i]);
