@@ -243,7 +243,8 @@ join_context(PhoneText *t)
 {
 	static const char mark[] = ";phone-context=";
 	const char *at = strstr(t->s, mark);
-	const char *number = strstr(t->s, "tel:");
+	const char *number = t->s;
+	const char *scheme;
 	const char *context;
 	PhoneText	joined;
 	int			n;
@@ -251,7 +252,8 @@ join_context(PhoneText *t)
 
 	if (at == NULL)
 		return true;
-	number = number && number < at ? number + 4 : t->s;
+	while ((scheme = strstr(number, "tel:")) != NULL && scheme < at)
+		number = scheme + 4;
 	context = at + strlen(mark);
 	n = strcspn(context, ";");
 
