@@ -79,6 +79,8 @@ SELECT count(*) FROM unnest(ARRAY['020 7946 0958', '+39 02 1234 5678', '011 15-2
 	unnest(ARRAY['GB', 'IT', 'AR', 'US', 'BR', 'RU', NULL]) r, unnest(ARRAY['GB', 'US', 'ZZ']) q
 WHERE normalize_phone(normalize_phone(n, r), q) IS DISTINCT FROM normalize_phone(n, r);
 
+SELECT * FROM pg_temp.show(ARRAY['88101 716 729|BY', '+3758101716729', '0999999999|IM', '+440999999999', '+44 020 5000 0000']);
+
 -- it can be indexed, and NULLs do no harm
 CREATE TEMP TABLE numbers (n text);
 INSERT INTO numbers VALUES ('+44 (0)20 7946 0958'), ('tel:+442079460958'), ('020 7946 0958'), (NULL);

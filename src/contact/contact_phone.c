@@ -285,7 +285,7 @@ join_context(PhoneText *t)
 	context += n;
 	if (strncmp(context, ";ext=", 5) == 0)
 	{
-		n = 5 + strcspn(context + 5, ";");
+		n = 5 + strspn(context + 5, "0123456789");
 		memcpy(joined.s + joined.len, context, n);
 		joined.len += n;
 	}
@@ -317,7 +317,7 @@ cut_number(PhoneText *t, int *lead, int *rest)
 			continue;
 		while (x < to && t->s[x] == ' ')
 			x++;
-		if (x < to && t->s[x] == 'x')
+		if (x < to && t->s[x] == 'x' && !is_letter(t->s[x + 1]))
 		{
 			to = i;
 			break;
@@ -634,7 +634,10 @@ contact_phone_region(const char *code, int len)
  * Steps 3 and 4: country code and national prefix
  */
 
-/* Take the national prefix off, or put what the plan says in its place. */
+/*
+ * Take the national prefix off, or put what the plan says in its place, unless
+ * that makes what is no number of the country out of one.
+ */
 static void
 strip_national_prefix(PhoneDigits *n, const ContactPhoneRegion *r)
 {
@@ -673,7 +676,6 @@ strip_national_prefix(PhoneDigits *n, const ContactPhoneRegion *r)
 	memcpy(stripped.d + stripped.len, n->d + end, n->len - end);
 	stripped.len += n->len - end;
 
-	/* what was a number of the country must stay one */
 	if (automaton_accepts(r->general, n->d, n->len) &&
 		!automaton_accepts(r->general, stripped.d, stripped.len))
 		return;
@@ -792,10 +794,14 @@ to_national(PhoneDigits *n, bool plus, const ContactPhoneRegion *r)
 	if (n->len < MIN_NATIONAL)
 		return NULL;
 
-	stripped = *n;
-	strip_national_prefix(&stripped, plan);
-	if (length_possible(plan, stripped.len) || length_excessive(plan, stripped.len))
-		*n = stripped;
+	/* E.164 is taken as it is */
+	if (!plus || !automaton_accepts(code->valid, n->d, n->len))
+	{
+		stripped = *n;
+		strip_national_prefix(&stripped, plan);
+		if (length_possible(plan, stripped.len) || length_excessive(plan, stripped.len))
+			*n = stripped;
+	}
 	return n->len >= MIN_NATIONAL && n->len <= MAX_NATIONAL ? code : NULL;
 }
 
@@ -818,11 +824,34 @@ is_plain(const char *s, int len)
 	return true;
 }
 
+/*
+ * The E.164 form of a possible number must read as itself, or the number would
+ * have two identities.  A plan may leave what looks like a national prefix in
+ * its place, and the plan that E.164 is read by, that of the country code, take
+ * it off.  Do so until that changes nothing; false if there is no end to it.
+ */
+static bool
+settle(PhoneDigits *n, const ContactPhoneRegion *plan)
+{
+	for (int i = 0; i < 4; i++)
+	{
+		PhoneDigits stripped = *n;
+
+		strip_national_prefix(&stripped, plan);
+		if ((stripped.len == n->len && memcmp(stripped.d, n->d, n->len) == 0) ||
+			!length_possible(plan, stripped.len))
+			return true;
+		*n = stripped;
+	}
+	return false;
+}
+
 /* Fill in what the digits mean; they stay as dialled if that is nothing. */
 static void
 set_number(ContactPhone *phone, PhoneDigits *n, bool letters, int region)
 {
 	const ContactPhoneCode *code;
+	const ContactPhoneRegion *plan;
 
 	memcpy(phone->digits, n->d, n->len);
 	phone->digits[n->len] = '\0';
@@ -831,9 +860,10 @@ set_number(ContactPhone *phone, PhoneDigits *n, bool letters, int region)
 	code = to_national(n, phone->plus, region >= 0 ? &contact_phone_regions[region] : NULL);
 	if (code == NULL)
 		return;
+	plan = &contact_phone_regions[code->region];
 	if (automaton_accepts(code->valid, n->d, n->len))
 		phone->status = CONTACT_PHONE_VALID;
-	else if (!letters && length_possible(&contact_phone_regions[code->region], n->len))
+	else if (!letters && length_possible(plan, n->len) && settle(n, plan))
 		phone->status = CONTACT_PHONE_POSSIBLE;
 	else
 		return;
