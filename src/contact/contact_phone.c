@@ -181,7 +181,7 @@ fold(const char *s, int len, bool utf8, PhoneText *t)
 		else if (!utf8)
 		{
 			i++;
-			folded = NOISE;
+			folded = b == 0xA0 ? ' ' : NOISE;
 		}
 		else
 		{
@@ -403,6 +403,8 @@ find_extension(const PhoneText *t, Extension *e)
 {
 	int			to = t->len;
 	int			at;
+	int			comma = 0;
+	int			commas = 0;
 	bool		hash = to > 0 && t->s[to - 1] == '#';
 
 	to -= hash;
@@ -414,9 +416,23 @@ find_extension(const PhoneText *t, Extension *e)
 	if (e->len == 0 || e->len > CONTACT_PHONE_MAX_EXTENSION)
 		return false;
 
-	/* back over what separates the mark from the digits */
+	/*
+	 * Back over what separates the mark from the digits.  Of commas, which
+	 * may be both, the first ones are the mark.
+	 */
 	for (at = e->from; at > 0 && (is_blank(t->s[at - 1]) || t->s[at - 1] == ',' || t->s[at - 1] == '-'); at--)
-		try_marks(t, at, e);
+	{
+		if (t->s[at - 1] == ',')
+		{
+			comma = at;
+			if (at < e->from && t->s[at] == ',')
+				commas = at + 1;
+		}
+	}
+	if (comma > 0)
+		try_marks(t, comma, e);
+	if (commas > 0)
+		try_marks(t, commas, e);
 	try_marks(t, at, e);
 	if (at > 0 && (t->s[at - 1] == '.' || t->s[at - 1] == ':'))
 		try_marks(t, at - 1, e);

@@ -46,7 +46,7 @@ extern int	contact_phone_region(const char *code, int len);
 /*
  * Read a number as somebody in that region would dial it.  Without a region,
  * only international form (with +) can be told.  utf8 says whether bytes above
- * 127 are UTF-8; otherwise they are noise.
+ * 127 are UTF-8; otherwise they are noise, but for the no-break space.
  */
 extern void contact_phone_parse(const char *s, int len, int region, bool utf8,
 								ContactPhone *phone);
