@@ -55,7 +55,7 @@ SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto libxml-2.0 libidn2)
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)
-with_llvm = no
+override with_llvm = no
 include $(PGXS)
 
 

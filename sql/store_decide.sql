@@ -28,6 +28,10 @@ SELECT field, rank, value, source, verdict, claim FROM explain(:'who', 'metadata
 SELECT count(ingest('da', '1', '{"note": "w"}', '2026-02-01', 'patch')), process();
 SELECT note FROM directory WHERE id = :'who';
 SELECT field, state FROM conflicts WHERE contact_id = :'who' ORDER BY field, element;
+-- a late event about the time before it does not
+SELECT resolve_conflict(id, 1) FROM conflicts WHERE contact_id = :'who' AND field = 'note';
+SELECT count(ingest('da', '1', '{"first_name": "Joanna", "last_name": "Lee", "company": "Acme", "title": "CTO", "note": "w", "emails": ["d@x.org"], "metadata": {"k": 1}}', '2026-01-31')), process();
+SELECT count(*) FILTER (WHERE state = 'open') AS open FROM conflicts WHERE contact_id = :'who';
 -- the audit log knows all of it
 SELECT operation, cause, changed FROM audit_log WHERE row_key = :'who' AND cause = 'decision' ORDER BY id;
 ROLLBACK;

@@ -217,7 +217,7 @@ typedef struct MergeDecision
 	int			nitems;			/* the chosen value: items of the unit */
 	ContactItem *items;
 	StrView		chosen_source;	/* whose candidate was chosen; absent: a new value */
-	/* what was seen when it was decided: digests of (source, source_id, bytes, changed_at) */
+	/* what was seen when it was decided: digests of (source, source_id, bytes) */
 	int			nseen;
 	uint8	  (*seen)[MERGE_DIGEST_LEN];
 } MergeDecision;

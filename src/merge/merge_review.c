@@ -161,7 +161,8 @@ merge_add_conflict(MergeResolver *s, ContactField lead, StrView key, const Merge
 
 		for (int k = 0; decision && k < decision->nseen && !seen; k++)
 			seen = memcmp(decision->seen[k], out->digest, MERGE_DIGEST_LEN) == 0;
-		conflict->open |= !seen;
+		/* what it knew settles nothing once it was said anew */
+		conflict->open |= !seen || c->changed_at > decision->decided_at;
 		memcpy(h, out->digest, sizeof(h));
 		all[0] = hash_combine64(all[0], h[0]);
 		all[1] = hash_combine64(all[1], h[1]);

@@ -82,13 +82,20 @@ COMMENT ON FUNCTION contactsync.set_policy(text, text, text[], jsonb) IS
 
 CREATE FUNCTION contactsync._unset_policy(field text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	targets CONSTANT text[] := contactsync._policy_targets(field);
+	t text;
 BEGIN
-	PERFORM contactsync._change_policy(contactsync._current_policy() - contactsync._policy_targets(field));
+	-- a field that does not exist is refused here as it is in set_policy()
+	FOREACH t IN ARRAY targets LOOP
+		PERFORM contactsync._check_policy(pg_catalog.jsonb_build_object(t, '{"rule": "last_write_wins"}'::jsonb));
+	END LOOP;
+	PERFORM contactsync._change_policy(contactsync._current_policy() - targets);
 END
 $$;
 CREATE FUNCTION contactsync.unset_policy(field text) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
-COMMENT ON FUNCTION contactsync.unset_policy(text) IS 'Go back to the default rule of a field.';
+COMMENT ON FUNCTION contactsync.unset_policy(text) IS 'Go back to the default rule of a field. Errors: 22023.';
 
 GRANT EXECUTE ON FUNCTION contactsync.set_policy(text, text, text[], jsonb), contactsync.unset_policy(text) TO contactsync_admin;
 GRANT EXECUTE ON FUNCTION contactsync.current_policy() TO contactsync_app, contactsync_analyst, contactsync_admin;

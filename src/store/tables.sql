@@ -66,7 +66,7 @@ CREATE TABLE contactsync.runs (
 	kind          text NOT NULL CHECK (kind IN ('incremental', 'full')),
 	cause         text NOT NULL DEFAULT 'schedule',
 	state         text NOT NULL DEFAULT 'queued'
-	              CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'cancelled')),
+	              CHECK (state IN ('queued', 'running', 'succeeded', 'failed')),
 	requested_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	requested_by  name NOT NULL DEFAULT contactsync._caller(),
 	started_at    timestamptz,

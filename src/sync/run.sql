@@ -38,7 +38,7 @@ CREATE POLICY worker ON contactsync.contacts FOR SELECT TO contactsync_worker US
 -- A commit that brings work wakes the worker.
 CREATE FUNCTION contactsync._wake() RETURNS trigger
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_wake_trigger';
-CREATE TRIGGER wake AFTER INSERT ON contactsync.inbox FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
+CREATE TRIGGER wake AFTER INSERT OR UPDATE OF failed_at ON contactsync.inbox FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
 CREATE TRIGGER wake AFTER INSERT ON contactsync.runs FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
 CREATE TRIGGER wake AFTER INSERT OR UPDATE ON contactsync.sources FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
 CREATE TRIGGER wake AFTER INSERT ON contactsync.policies FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
@@ -112,7 +112,7 @@ BEGIN
 	END IF;
 	LOOP
 		state := contactsync._run_state(run);
-		EXIT WHEN state IN ('succeeded', 'failed', 'cancelled') OR pg_catalog.clock_timestamp() >= until;
+		EXIT WHEN state IN ('succeeded', 'failed') OR pg_catalog.clock_timestamp() >= until;
 		PERFORM pg_catalog.pg_sleep(0.02);
 	END LOOP;
 	RETURN state;
@@ -121,7 +121,7 @@ $$;
 CREATE FUNCTION contactsync.wait_for_run(run bigint, timeout interval DEFAULT '1 min') RETURNS text
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.wait_for_run(bigint, interval) IS
-	'Wait until a run has ended and what it brought is applied; returns its state: succeeded, failed or cancelled, or at the timeout queued, running or applying. Errors: 42704, 55000 in the transaction that queued the run or under REPEATABLE READ.';
+	'Wait until a run has ended and what it brought is applied; returns its state: succeeded or failed, or at the timeout queued, running or applying. Errors: 42704, 55000 in the transaction that queued the run or under REPEATABLE READ.';
 
 -- ---- for the worker, inside the guard ----
 
@@ -311,7 +311,8 @@ BEGIN
 		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp)
 		INTO alive, gone FROM contactsync.records c
 		WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive;
-		IF gone > GREATEST(10, alive / 5) OR (gone > 0 AND r.items = 0) THEN
+		IF gone > GREATEST(10, alive / 5) OR (gone > 0 AND NOT EXISTS (SELECT FROM contactsync.source_items i
+				WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id)) THEN
 			UPDATE contactsync.runs x SET held_deletes = gone WHERE x.tenant_id = contactsync.current_tenant() AND x.id = r.id;
 		ELSIF gone > 0 THEN
 			PERFORM contactsync._delete_absent(r);

@@ -1,5 +1,8 @@
 -- Connectors, and the sources that use them.
 
+CREATE FUNCTION contactsync._is_webhook_scheme(name text) RETURNS boolean
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'webhook_is_scheme_sql';
+
 CREATE FUNCTION contactsync._check_connector(spec jsonb) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
@@ -44,6 +47,10 @@ BEGIN
 			RAISE EXCEPTION 'invalid connector: %', bad USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: ' || todo.at;
 		END IF;
 	END LOOP;
+	IF NOT contactsync._is_webhook_scheme(spec #>> '{webhook,scheme}') THEN
+		RAISE EXCEPTION 'invalid connector: unknown webhook scheme' USING ERRCODE = 'invalid_parameter_value',
+			DETAIL = 'JSON path: $.webhook.scheme', HINT = 'Schemes are standard and github.';
+	END IF;
 	IF spec ->> 'driver' = 'rest' THEN
 		SELECT r INTO bad FROM pg_catalog.unnest(ARRAY['list,path', 'list,items', 'item,id']) r
 		WHERE spec #> pg_catalog.string_to_array(r, ',') IS NULL LIMIT 1;
@@ -51,7 +58,12 @@ BEGIN
 			RAISE EXCEPTION 'invalid connector: a member is missing' USING ERRCODE = 'invalid_parameter_value',
 				DETAIL = 'JSON path: $.' || pg_catalog.replace(bad, ',', '.');
 		END IF;
-		PERFORM (spec #>> '{list,since,overlap}')::interval;
+		BEGIN
+			PERFORM (spec #>> '{list,since,overlap}')::interval;
+		EXCEPTION WHEN invalid_datetime_format OR datetime_field_overflow OR interval_field_overflow THEN
+			RAISE EXCEPTION 'invalid connector: expected an interval' USING ERRCODE = 'invalid_parameter_value',
+				DETAIL = 'JSON path: $.list.since.overlap';
+		END;
 	END IF;
 	FOR e IN SELECT m.key, m.value FROM pg_catalog.jsonb_each(spec -> 'map') m LOOP
 		IF e.key <> ALL (ARRAY['first_name', 'middle_name', 'last_name', 'prefix', 'suffix', 'nickname', 'company', 'department',

@@ -17,6 +17,7 @@
 #include "webhook/webhook.h"
 
 PG_FUNCTION_INFO_V1(webhook_verify_sql);
+PG_FUNCTION_INFO_V1(webhook_is_scheme_sql);
 
 /*
  * A header's value, whatever case its name is in; NULL where it is absent, no
@@ -134,4 +135,13 @@ webhook_verify_sql(PG_FUNCTION_ARGS)
 		nulls[2] = false;
 	}
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(tupdesc), values, nulls)));
+}
+
+/*
+ * _is_webhook_scheme(name text) -> boolean
+ */
+Datum
+webhook_is_scheme_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(webhook_scheme(text_to_cstring(PG_GETARG_TEXT_PP(0))) != NULL);
 }

@@ -210,7 +210,7 @@ class History:
         self.certificates.append(c)
         self.psql.send(f"""WITH run AS (INSERT INTO contactsync.runs (source, kind, state, stamp, certified, items, last_inbox_id)
 				VALUES ({quote(source)}, 'full', 'succeeded', {quote(stamp(start))}, true, {max(len(seen), 1)}, 0) RETURNING id)
-			INSERT INTO contactsync.source_items (source, source_id, run) SELECT {quote(source)}, s, run.id FROM run, unnest({quote(seen)}) s
+			INSERT INTO contactsync.source_items (source, source_id, run) SELECT {quote(source)}, s, run.id FROM run, unnest({quote(seen + ["somebody"])}) s
 			ON CONFLICT ON CONSTRAINT source_items_pkey DO UPDATE SET run = excluded.run;""")
         self.process()
         return None
@@ -238,7 +238,8 @@ class History:
                                                          "metadata": 9, "birthday": "2001-01-01"}.get(k.unit, "decided")
             args = f"{g['id']}, value => {quote(json.dumps(value))}"
         self.psql.send(f"SELECT contactsync.resolve_conflict({args});")
-        self.decisions.append(Decision(len(self.decisions), set(k.members), k.unit, k.key, value, source, seen))
+        at = unstamp(json.loads(self.psql.run("SELECT to_json(max(decided_at)) FROM contactsync.decisions;")))
+        self.decisions.append(Decision(len(self.decisions), at, set(k.members), k.unit, k.key, value, source, seen))
         return self.compare()
 
     def compare(self):

@@ -31,7 +31,7 @@ Obs = namedtuple("Obs", "source source_id kind version seq created coverage payl
 Certificate = namedtuple("Certificate", "source start seen")
 # On a conflict: its place among all, the records it is about, the cell, the value (None =
 # none), whose candidate it was (None = a new value), and the candidates that it knew.
-Decision = namedtuple("Decision", "order records unit key value source seen")
+Decision = namedtuple("Decision", "order at records unit key value source seen")
 Cell = namedtuple("Cell", "value changed as_of estimate")
 
 
@@ -392,7 +392,7 @@ class Conflict:
 
 
 def seen_digest(claim):
-    return (claim.record.key, claim.bytes(), claim.changed)
+    return (claim.record.key, claim.bytes())
 
 
 class Resolver:
@@ -550,7 +550,7 @@ class Resolver:
                 opens = self.disputed
             else:
                 # what it did not see re-opens it, unless all say by now what was decided
-                opens = any(seen_digest(c) not in decision.seen for c in claims) and (
+                opens = any(seen_digest(c) not in decision.seen or c.changed > decision.at for c in claims) and (
                     self.disputed or claims[0].value != decision.value)
             if opens:
                 self.c.conflicts.append(Conflict(self.c.members, unit, key, claims))

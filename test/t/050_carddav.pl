@@ -90,6 +90,14 @@ is("$state " . sql("SELECT kind, cause, certified FROM runs WHERE id = $run"), '
 ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$href'}), 'which finds what is absent');
 is((run_source('direct'))[0], 'succeeded', 'and has a token again');
 
+# ---- somebody is absent, and all others are as they were ----
+my $absent = sql(q{SELECT source_id FROM records WHERE source = 'direct' AND alive AND state ->> 'last_name' = 'Last20'});
+unlink "$dir/radicale/data/collection-root/ann/contacts/$absent" or die $!;
+system('rm', '-rf', "$dir/radicale/data/collection-root/ann/contacts/.Radicale.cache");
+($state, $run) = run_source('direct', 1);
+is(sql("SELECT items, held_deletes FROM runs WHERE id = $run"), '0|0', 'a full read that brings nothing new is no empty list');
+ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$absent'}), 'who is absent is deleted');
+
 # ---- groups, rubbish, no rights ----
 dav('PUT', "$book/group.vcf", join("\r\n", 'BEGIN:VCARD', 'VERSION:3.0', 'UID:g', 'N:;;;;', 'FN:Friends', 'X-ADDRESSBOOKSERVER-KIND:group', 'END:VCARD', ''));
 run_source('direct');
