@@ -319,7 +319,7 @@ read_list(ClaimsBuilder *b, ContactField field, JsonbValue *v, bool edit, bool r
 		ContactItem probe;
 		ContactItem *item = &probe;
 		Jsonb	   *rest;
-		char	   *unknown;
+		char	   *unknown = NULL;
 
 		if (token != WJB_ELEM)
 			continue;
