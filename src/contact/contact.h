@@ -228,6 +228,31 @@ extern bool contact_fits(const ContactValue *v, ContactError *error);
 extern Contact *contact_form(const ContactValue *v);	/* palloc'd; 54000 if it does not fit */
 extern void contact_deform(const Contact *c, ContactValue *v);	/* points into c */
 
+/*
+ * A look at some fields of a stored contact without reading the others, and of
+ * a toasted one, without fetching what stands behind them.
+ */
+typedef struct ContactReader
+{
+	uint32		map;			/* CF_BIT of each field that has items */
+	int			nitems;
+	const char *starts;
+	const char *entries;
+	const char *body;
+	void	   *copy;			/* what was detoasted, to be freed, or NULL */
+} ContactReader;
+
+/* Without "bytes", only flags and liveness of the fields can be asked for. */
+extern void contact_read(ContactReader *r, Datum datum, uint32 fields, bool bytes);
+/* Index of the field's first item; *end is behind its last, equal if it has none. */
+extern int	contact_read_field(const ContactReader *r, ContactField field, int *end);
+extern uint8 contact_read_flags(const ContactReader *r, int i);
+extern void contact_read_item(const ContactReader *r, int i, ContactItem *item);	/* points into the datum */
+extern bool contact_read_scalar(const ContactReader *r, ContactField field, StrView *value);
+/* The item with this identity; false if there is none, or a tombstone. */
+extern bool contact_read_find(const ContactReader *r, ContactField field, StrView key, ContactItem *item);
+extern bool contact_read_is_live(const ContactReader *r, ContactField field);	/* has more than tombstones */
+
 /* contact_json.c */
 
 /*
@@ -289,6 +314,23 @@ extern bool contact_vcard_next(VcardReader *r, ContactValue *v);
 
 /* contact_vcard_write.c: append a card; version is 30 or 40. */
 extern void contact_to_vcard(StringInfo buf, const ContactValue *v, int version);
+
+/* contact_get.c */
+
+/*
+ * Whether an element's key recognises a person wherever it stands: a usable
+ * mail address, or a number in E.164 without an extension.  Depends on the
+ * stored key alone, so that what an index holds stays true.
+ */
+extern bool contact_key_recognises(ContactField field, StrView key);
+/* The key with "email:" or "tel:" before it, as contact_keys gives it. */
+extern text *contact_key_text(ContactField field, StrView key);
+/* The reverse; false if the text is none such.  The key points into it. */
+extern bool contact_key_of_text(const text *t, ContactField *field, StrView *key);
+
+/* contact_query.c */
+/* {"title": {"old": ..., "new": ...}}, or NULL if nothing differs; NULL is no contact. */
+extern char *contact_diff_json(const ContactValue *old, const ContactValue *new);
 
 /* contact_io.c: parse and form, errors as an input function raises them. */
 struct Node;

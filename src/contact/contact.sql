@@ -33,10 +33,10 @@ CREATE CAST (contactsync.contact AS jsonb) WITH FUNCTION contactsync.contact_to_
 CREATE CAST (jsonb AS contactsync.contact) WITH FUNCTION contactsync.contact_of_jsonb(jsonb);
 
 CREATE FUNCTION contactsync.contact_get(contactsync.contact, text) RETURNS jsonb
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+	LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_get(contactsync.contact, text) IS 'Implementation of ->';
 CREATE FUNCTION contactsync.contact_get_text(contactsync.contact, text) RETURNS text
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+	LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_get_text(contactsync.contact, text) IS 'Implementation of ->>';
 CREATE OPERATOR contactsync.-> (LEFTARG = contactsync.contact, RIGHTARG = text, FUNCTION = contactsync.contact_get);
 COMMENT ON OPERATOR contactsync.-> (contactsync.contact, text) IS 'a field as jsonb';
@@ -84,17 +84,19 @@ CREATE OPERATOR CLASS contactsync.contact_ops DEFAULT FOR TYPE contactsync.conta
 	OPERATOR 1 contactsync.<, OPERATOR 2 contactsync.<=, OPERATOR 3 contactsync.=,
 	OPERATOR 4 contactsync.>=, OPERATOR 5 contactsync.>,
 	FUNCTION 1 contactsync.contact_cmp(contactsync.contact, contactsync.contact);
+COMMENT ON OPERATOR CLASS contactsync.contact_ops USING btree IS 'Orders contacts by content.';
 CREATE OPERATOR CLASS contactsync.contact_ops DEFAULT FOR TYPE contactsync.contact USING hash AS
 	OPERATOR 1 contactsync.=,
 	FUNCTION 1 contactsync.contact_hash(contactsync.contact),
 	FUNCTION 2 contactsync.contact_hash_extended(contactsync.contact, bigint);
+COMMENT ON OPERATOR CLASS contactsync.contact_ops USING hash IS 'Hashes contacts by content.';
 
 CREATE FUNCTION contactsync.contact_identical(a contactsync.contact, b contactsync.contact) RETURNS boolean
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_identical(contactsync.contact, contactsync.contact) IS
 	'Equal to the byte, provenance included; = compares content only.';
 CREATE FUNCTION contactsync.contact_keys(contact contactsync.contact) RETURNS text[]
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+	LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_keys(contactsync.contact) IS
 	'What the contact can be recognised by: email:<address, folded> and tel:<E.164>.';
 CREATE FUNCTION contactsync.contact_patch(contact contactsync.contact, patch jsonb) RETURNS contactsync.contact

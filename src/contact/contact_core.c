@@ -26,7 +26,9 @@ contact_field_lookup(const char *name, int len)
 {
 	for (int f = 0; f < CF_COUNT; f++)
 	{
-		if (strncmp(contact_field_names[f], name, len) == 0 &&
+		/* most names are told apart by their first letter */
+		if (len > 0 && contact_field_names[f][0] == name[0] &&
+			strncmp(contact_field_names[f], name, len) == 0 &&
 			contact_field_names[f][len] == '\0')
 			return f;
 	}

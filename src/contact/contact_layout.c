@@ -19,7 +19,8 @@
  * An item's bytes are the parts that its "parts" byte names, each with a
  * length before it, and then its value, which needs none.  A key that equals
  * the value is not stored twice.  Items stand in canonical order, hot fields
- * first, so equal values are equal bytes and a slice serves the accessors.
+ * first, so equal values are equal bytes and a slice serves the accessors: they
+ * use a ContactReader, which finds a field without looking at any other.
  */
 #include "postgres.h"
 
@@ -367,6 +368,61 @@ contact_form(const ContactValue *v)
 	return c;
 }
 
+static inline void
+check_version(int version)
+{
+	if (version != LAYOUT_VERSION)
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("contact has format version %d, which this release does not know",
+						version),
+				 errhint("It was written by a later release of contactsync.")));
+}
+
+/*
+ * Read the item of an entry, whose bytes begin at "begin" of the body, into
+ * zeroed memory.  The result is where they end.
+ */
+static inline uint32
+read_item(const char *stored, const char *body, uint32 begin, ContactItem *item)
+{
+	LayoutEntry entry;
+	const char *from = body + begin;
+	uint32		end;
+
+	memcpy(&entry, stored, sizeof(entry));
+	end = entry.end_field >> 8;
+	item->field = entry.end_field & 0xff;
+	item->flags = entry.flags;
+	item->stamp = (int16) entry.stamp - 1;
+	if (entry.parts & PART_KEY)
+		from = get_part(from, &item->key);
+	if (entry.parts & PART_TYPE)
+		from = get_part(from, &item->type);
+	if (entry.parts & PART_EXTENSION)
+		from = get_part(from, &item->extension);
+	if (entry.parts & PART_ADDRESS)
+	{
+		for (int j = 0; j < CA_COUNT; j++)
+			from = get_part(from, &item->part[j]);
+	}
+	item->value.len = body + end - from;
+	item->value.ptr = item->value.len > 0 ? from : NULL;
+	if (!(entry.parts & (PART_KEY | PART_NOKEY)))
+		item->key = item->value;
+	return end;
+}
+
+/* Where an item's bytes end in the body. */
+static inline uint32
+item_end(const ContactReader *r, int i)
+{
+	uint32		end_field;
+
+	memcpy(&end_field, r->entries + i * sizeof(LayoutEntry), sizeof(end_field));
+	return end_field >> 8;
+}
+
 void
 contact_deform(const Contact *c, ContactValue *v)
 {
@@ -380,12 +436,7 @@ contact_deform(const Contact *c, ContactValue *v)
 	uint32		names_len = 0;
 
 	memcpy(&head, p, sizeof(head));
-	if (head.version != LAYOUT_VERSION)
-		ereport(ERROR,
-				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
-				 errmsg("contact has format version %d, which this release does not know",
-						head.version),
-				 errhint("It was written by a later release of contactsync.")));
+	check_version(head.version);
 	p += sizeof(head) + TYPEALIGN(4, pg_popcount32(head.map) * sizeof(uint16));
 	entries = p;
 	p += head.nitems * sizeof(LayoutEntry);
@@ -418,32 +469,161 @@ contact_deform(const Contact *c, ContactValue *v)
 
 	bytes = names + names_len;
 	for (int i = 0; i < head.nitems; i++)
-	{
-		ContactItem *item = &v->items[i];
-		LayoutEntry entry;
-		const char *from = bytes + begin;
-		uint32		end;
+		begin = read_item(entries + i * sizeof(LayoutEntry), bytes, begin, &v->items[i]);
+}
 
-		memcpy(&entry, entries + i * sizeof(LayoutEntry), sizeof(entry));
-		end = entry.end_field >> 8;
-		item->field = entry.end_field & 0xff;
-		item->flags = entry.flags;
-		item->stamp = (int16) entry.stamp - 1;
-		if (entry.parts & PART_KEY)
-			from = get_part(from, &item->key);
-		if (entry.parts & PART_TYPE)
-			from = get_part(from, &item->type);
-		if (entry.parts & PART_EXTENSION)
-			from = get_part(from, &item->extension);
-		if (entry.parts & PART_ADDRESS)
-		{
-			for (int j = 0; j < CA_COUNT; j++)
-				from = get_part(from, &item->part[j]);
-		}
-		item->value.len = bytes + end - from;
-		item->value.ptr = item->value.len > 0 ? from : NULL;
-		if (!(entry.parts & (PART_KEY | PART_NOKEY)))
-			item->key = item->value;
-		begin = end;
+/*
+ * Note in the reader where things are; "have" bytes of the value are there.
+ * The result is how many it takes to read the items of the given fields (or
+ * only to know of them): if that is more, the caller comes back with more.
+ */
+static Size
+locate(ContactReader *r, const char *data, Size have, uint32 fields, bool bytes)
+{
+	LayoutHeader head;
+	uint32		names = 0;
+	uint32		wanted;
+	Size		at;
+	int			last;
+
+	memcpy(&head, data, sizeof(head));
+	check_version(head.version);
+	r->starts = data + sizeof(head);
+	r->map = head.map;
+	r->nitems = head.nitems;
+	at = sizeof(head) + TYPEALIGN(4, pg_popcount32(head.map) * sizeof(uint16));
+	r->entries = data + at;
+	at += head.nitems * sizeof(LayoutEntry);
+	wanted = head.map & fields;
+	if (!bytes || wanted == 0)
+		return at;
+
+	at += head.nstamps * STAMP_SIZE + head.nsources * sizeof(uint32);
+	if (at > have)
+		return at;
+	if (head.nsources > 0)
+		memcpy(&names, data + at - sizeof(names), sizeof(names));
+	at += names;
+	r->body = data + at;
+	(void) contact_read_field(r, pg_leftmost_one_pos32(wanted), &last);
+	return at + item_end(r, last - 1);
+}
+
+/*
+ * Bytes of a toasted value that are fetched at first: entries, stamps and hot
+ * fields of most contacts, in one chunk of the toast table.
+ */
+#define READ_SLICE		1536
+
+void
+contact_read(ContactReader *r, Datum datum, uint32 fields, bool bytes)
+{
+	struct varlena *stored = (struct varlena *) DatumGetPointer(datum);
+	Size		have = READ_SLICE;
+
+	if (!VARATT_IS_COMPRESSED(stored) && !VARATT_IS_EXTERNAL(stored))
+	{
+		r->copy = NULL;
+		(void) locate(r, VARDATA_ANY(stored), VARSIZE_ANY_EXHDR(stored), fields, bytes);
+		return;
 	}
+	for (;;)
+	{
+		Size		needed;
+
+		r->copy = PG_DETOAST_DATUM_SLICE(datum, 0, have);
+		needed = locate(r, VARDATA_ANY(r->copy), VARSIZE_ANY_EXHDR(r->copy), fields, bytes);
+		if (needed <= VARSIZE_ANY_EXHDR(r->copy))
+			return;
+		/* a corrupt value must not send us round for ever */
+		if (VARSIZE_ANY_EXHDR(r->copy) < have)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("contact is shorter than it says")));
+		pfree(r->copy);
+		have = needed;
+	}
+}
+
+int
+contact_read_field(const ContactReader *r, ContactField field, int *end)
+{
+	uint16		start;
+	uint16		next = r->nitems;
+	uint32		above;
+
+	if (!(r->map & CF_BIT(field)))
+		return *end = 0;
+	above = r->map & ~(CF_BIT(field) | (CF_BIT(field) - 1));
+	memcpy(&start, r->starts + sizeof(start) * pg_popcount32(r->map & (CF_BIT(field) - 1)),
+		   sizeof(start));
+	if (above)
+		memcpy(&next, r->starts + sizeof(next) * pg_popcount32(r->map & ~above), sizeof(next));
+	*end = next;
+	return start;
+}
+
+void
+contact_read_item(const ContactReader *r, int i, ContactItem *item)
+{
+	memset(item, 0, sizeof(*item));
+	(void) read_item(r->entries + i * sizeof(LayoutEntry), r->body,
+					 i > 0 ? item_end(r, i - 1) : 0, item);
+}
+
+bool
+contact_read_scalar(const ContactReader *r, ContactField field, StrView *value)
+{
+	ContactItem item;
+	int			end;
+	int			i = contact_read_field(r, field, &end);
+
+	if (i == end)
+		return false;
+	contact_read_item(r, i, &item);
+	*value = item.value;
+	return !(item.flags & CI_TOMBSTONE);
+}
+
+uint8
+contact_read_flags(const ContactReader *r, int i)
+{
+	return ((const uint8 *) r->entries)[i * sizeof(LayoutEntry) + offsetof(LayoutEntry, flags)];
+}
+
+bool
+contact_read_is_live(const ContactReader *r, ContactField field)
+{
+	int			end;
+
+	for (int i = contact_read_field(r, field, &end); i < end; i++)
+		if (!(contact_read_flags(r, i) & CI_TOMBSTONE))
+			return true;
+	return false;
+}
+
+bool
+contact_read_find(const ContactReader *r, ContactField field, StrView key, ContactItem *item)
+{
+	ContactItem probe;
+	int			hi;
+	int			lo = contact_read_field(r, field, &hi);
+
+	probe.field = field;
+	probe.key = key;
+	while (lo < hi)
+	{
+		int			mid = lo + (hi - lo) / 2;
+		int			c;
+
+		contact_read_item(r, mid, item);
+		c = contact_item_cmp(item, &probe);
+		if (c == 0)
+			return !(item->flags & CI_TOMBSTONE);
+		if (c < 0)
+			lo = mid + 1;
+		else
+			hi = mid;
+	}
+	return false;
 }

@@ -1,6 +1,6 @@
 /*
  * contact_op.c
- *		Accessors, comparison and hashing of contacts.
+ *		Comparison and hashing of contacts; patches.
  *
  * Comparison looks at content: stamps and tombstones do not make two contacts
  * different, just as the scale of a numeric does not.  contact_identical is
@@ -8,11 +8,9 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "common/hashfn.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
@@ -20,8 +18,6 @@
 #include "compat.h"
 #include "contact/contact.h"
 
-PG_FUNCTION_INFO_V1(contact_get);
-PG_FUNCTION_INFO_V1(contact_get_text);
 PG_FUNCTION_INFO_V1(contact_cmp);
 PG_FUNCTION_INFO_V1(contact_eq);
 PG_FUNCTION_INFO_V1(contact_ne);
@@ -32,60 +28,8 @@ PG_FUNCTION_INFO_V1(contact_gt);
 PG_FUNCTION_INFO_V1(contact_hash);
 PG_FUNCTION_INFO_V1(contact_hash_extended);
 PG_FUNCTION_INFO_V1(contact_identical);
-PG_FUNCTION_INFO_V1(contact_keys);
 PG_FUNCTION_INFO_V1(contact_patch);
 PG_FUNCTION_INFO_V1(contact_provenance);
-
-/* The field that a text names, with its JSON in buf; false if there is none. */
-static bool
-get_field(FunctionCallInfo fcinfo, ContactValue *v, int *field, StringInfo buf)
-{
-	text	   *name = PG_GETARG_TEXT_PP(1);
-
-	*field = contact_field_lookup(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-	if (*field < 0)
-		return false;
-	contact_deform(PG_GETARG_CONTACT_P(0), v);
-	initStringInfo(buf);
-	return contact_field_to_json(buf, v, *field);
-}
-
-/*
- * contact -> text: a field as jsonb; NULL if it has no value
- */
-Datum
-contact_get(PG_FUNCTION_ARGS)
-{
-	ContactValue v;
-	StringInfoData buf;
-	int			field;
-
-	if (!get_field(fcinfo, &v, &field, &buf))
-		PG_RETURN_NULL();
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
-}
-
-/*
- * contact ->> text: a field as text; of a list, its JSON
- */
-Datum
-contact_get_text(PG_FUNCTION_ARGS)
-{
-	ContactValue v;
-	StringInfoData buf;
-	StrView		nokey = {NULL, 0};
-	int			field;
-
-	if (!get_field(fcinfo, &v, &field, &buf))
-		PG_RETURN_NULL();
-	if (!CF_IS_LIST(field))
-	{
-		const ContactItem *item = &v.items[contact_find(&v, field, nokey)];
-
-		PG_RETURN_TEXT_P(cstring_to_text_with_len(item->value.ptr, item->value.len));
-	}
-	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
-}
 
 static void
 free_value(ContactValue *v)
@@ -207,41 +151,6 @@ contact_identical(PG_FUNCTION_ARGS)
 
 	PG_RETURN_BOOL(VARSIZE(a) == VARSIZE(b) &&
 				   memcmp(a->data, b->data, VARSIZE(a) - VARHDRSZ) == 0);
-}
-
-/*
- * contact_keys(contact) -> text[]
- *		What the contact can be recognised by: "email:..." and "tel:+...".
- */
-Datum
-contact_keys(PG_FUNCTION_ARGS)
-{
-	ContactValue v;
-	ArrayBuildState *state = initArrayResult(TEXTOID, CurrentMemoryContext, false);
-
-	contact_deform(PG_GETARG_CONTACT_P(0), &v);
-	for (int i = 0; i < v.nitems; i++)
-	{
-		const ContactItem *item = &v.items[i];
-		StrView		nothing = {NULL, 0};
-		StrView		key = {NULL, 0};
-
-		if (item->flags & CI_TOMBSTONE)
-			continue;
-		/* a number behind a switchboard's extension still rings the switchboard */
-		if (item->field == CF_EMAILS)
-			key = contact_email_key(item->value);
-		else if (item->field == CF_PHONES && item->extension.len == 0)
-			key = contact_phone_key(item->value, nothing);
-		if (key.len > 0)
-		{
-			text	   *t = cstring_to_text(psprintf("%s%.*s", item->field == CF_EMAILS ? "email:" : "tel:",
-													 key.len, key.ptr));
-
-			accumArrayResult(state, PointerGetDatum(t), false, TEXTOID, CurrentMemoryContext);
-		}
-	}
-	PG_RETURN_DATUM(makeArrayResult(state, CurrentMemoryContext));
 }
 
 /*

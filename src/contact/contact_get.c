@@ -1,0 +1,289 @@
+/*
+ * contact_get.c
+ *		Accessors: fields of a contact, and the keys that it is known by.
+ *
+ * All of them read the fields that they are asked for and no others, through a
+ * ContactReader.  They raise no error that depends on what a value holds, so
+ * they are LEAKPROOF: row-level security may use indexes on them.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "lib/stringinfo.h"
+#include "utils/array.h"
+#include "utils/builtins.h"
+#include "utils/fmgrprotos.h"
+#include "utils/jsonb.h"
+
+#include "compat.h"
+#include "contact/contact.h"
+
+PG_FUNCTION_INFO_V1(contact_get);
+PG_FUNCTION_INFO_V1(contact_get_text);
+PG_FUNCTION_INFO_V1(contact_exists);
+PG_FUNCTION_INFO_V1(contact_primary);
+PG_FUNCTION_INFO_V1(contact_keys);
+
+/* What a key may have, so that an index can hold it. */
+#define KEY_MAX_LEN			512
+
+/* Open the field that the second argument names; false if it has no value. */
+static bool
+open_field(FunctionCallInfo fcinfo, ContactReader *r, int *field, bool bytes)
+{
+	text	   *name = PG_GETARG_TEXT_PP(1);
+
+	*field = contact_field_lookup(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
+	if (*field < 0)
+		return false;
+	contact_read(r, PG_GETARG_DATUM(0), CF_BIT(*field), bytes);
+	return contact_read_is_live(r, *field);
+}
+
+/* The JSON text of a field that has a value. */
+static void
+field_json(const ContactReader *r, ContactField field, StringInfo buf)
+{
+	ContactValue v = {0};
+	int			end;
+	int			i = contact_read_field(r, field, &end);
+
+	v.items = palloc(sizeof(ContactItem) * (end - i));
+	for (; i < end; i++)
+		contact_read_item(r, i, &v.items[v.nitems++]);
+	initStringInfo(buf);
+	(void) contact_field_to_json(buf, &v, field);
+	pfree(v.items);
+}
+
+/*
+ * contact -> text: a field as jsonb; NULL if it has no value
+ */
+Datum
+contact_get(PG_FUNCTION_ARGS)
+{
+	ContactReader r;
+	StringInfoData buf;
+	int			field;
+
+	if (!open_field(fcinfo, &r, &field, true))
+		PG_RETURN_NULL();
+	if (!CF_IS_LIST(field))
+	{
+		JsonbValue	json;
+		StrView		value;
+
+		(void) contact_read_scalar(&r, field, &value);
+		json.type = jbvString;
+		json.val.string.val = unconstify(char *, value.ptr);
+		json.val.string.len = value.len;
+		PG_RETURN_JSONB_P(JsonbValueToJsonb(&json));
+	}
+	field_json(&r, field, &buf);
+	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+}
+
+/*
+ * contact ->> text: a field as text; of a list, its JSON
+ */
+Datum
+contact_get_text(PG_FUNCTION_ARGS)
+{
+	ContactReader r;
+	StringInfoData buf;
+	int			field;
+
+	if (!open_field(fcinfo, &r, &field, true))
+		PG_RETURN_NULL();
+	if (!CF_IS_LIST(field))
+	{
+		StrView		value;
+
+		(void) contact_read_scalar(&r, field, &value);
+		PG_RETURN_TEXT_P(cstring_to_text_with_len(value.ptr, value.len));
+	}
+	field_json(&r, field, &buf);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
+}
+
+/*
+ * contact ? text: whether a field has a value
+ */
+Datum
+contact_exists(PG_FUNCTION_ARGS)
+{
+	ContactReader r;
+	int			field;
+
+	PG_RETURN_BOOL(open_field(fcinfo, &r, &field, false));
+}
+
+/*
+ * contact_primary(contact, field) -> text
+ *		The address, number, url or tag of a list's primary element, or of its
+ *		first one if none is said to be primary.
+ */
+Datum
+contact_primary(PG_FUNCTION_ARGS)
+{
+	ContactReader r;
+	ContactItem item;
+	int			field;
+	int			i;
+	int			end;
+	int			chosen = -1;
+
+	if (!open_field(fcinfo, &r, &field, true) ||
+		!CF_IS_LIST(field) || field == CF_ADDRESSES || field == CF_METADATA)
+		PG_RETURN_NULL();
+	for (i = contact_read_field(&r, field, &end); i < end; i++)
+	{
+		uint8		flags = contact_read_flags(&r, i);
+
+		if (flags & CI_TOMBSTONE)
+			continue;
+		if (chosen < 0 || (flags & CI_PRIMARY))
+			chosen = i;
+		if (flags & CI_PRIMARY)
+			break;
+	}
+	contact_read_item(&r, chosen, &item);
+	PG_RETURN_TEXT_P(cstring_to_text_with_len(item.value.ptr, item.value.len));
+}
+
+/* "+" and 7 to 15 digits: no other key of a number begins with a plus. */
+static bool
+is_e164(StrView key)
+{
+	if (key.len < 8 || key.len > 16 || key.ptr[0] != '+')
+		return false;
+	for (int i = 1; i < key.len; i++)
+		if (key.ptr[i] < '0' || key.ptr[i] > '9')
+			return false;
+	return true;
+}
+
+/*
+ * Whether a folded address is one at the first look, as nearly all are: words
+ * of plain characters, and labels with letters at the end.
+ */
+static bool
+is_plain_email(StrView key)
+{
+	const char *p = key.ptr;
+	const char *end = key.ptr + key.len;
+	const char *word = p;
+	int			labels = 0;
+
+	if (key.len > 254)
+		return false;
+	for (; p < end && *p != '@'; p++)
+	{
+		bool		plain = (*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9');
+
+		if (!plain && *p != '_' && (*p != '.' && *p != '-' && *p != '+'))
+			return false;
+		if (*p == '.' && (p == word || p[-1] == '.'))
+			return false;
+	}
+	if (p == end || p == word || p - word > 64 || p[-1] == '.')
+		return false;
+	for (word = ++p; p < end; p++)
+	{
+		bool		plain = (*p >= 'a' && *p <= 'z') || (*p >= '0' && *p <= '9');
+
+		if (!plain && (p == word || (*p != '-' && *p != '.') || p[-1] == '-'))
+			return false;
+		if (p - word > 63)
+			return false;
+		if (*p == '.')
+		{
+			labels++;
+			word = p + 1;
+		}
+	}
+	return labels > 0 && end - word >= 2 && *word >= 'a' && end[-1] >= 'a';
+}
+
+bool
+contact_key_recognises(ContactField field, StrView key)
+{
+	StrView		again;
+
+	if (field == CF_PHONES)
+		return is_e164(key);
+	if (field != CF_EMAILS || key.len == 0 || key.len > KEY_MAX_LEN)
+		return false;
+	if (is_plain_email(key))
+		return true;
+	/* the key of a usable address is its own key */
+	again = contact_email_key(key);
+	return again.len == key.len && memcmp(again.ptr, key.ptr, key.len) == 0;
+}
+
+bool
+contact_key_of_text(const text *t, ContactField *field, StrView *key)
+{
+	const char *p = VARDATA_ANY(t);
+	int			len = VARSIZE_ANY_EXHDR(t);
+	int			n;
+
+	if (len > 6 && memcmp(p, "email:", 6) == 0)
+	{
+		*field = CF_EMAILS;
+		n = 6;
+	}
+	else if (len > 4 && memcmp(p, "tel:", 4) == 0)
+	{
+		*field = CF_PHONES;
+		n = 4;
+	}
+	else
+		return false;
+	key->ptr = p + n;
+	key->len = len - n;
+	return true;
+}
+
+text *
+contact_key_text(ContactField field, StrView key)
+{
+	const char *scheme = field == CF_EMAILS ? "email:" : "tel:";
+	int			n = strlen(scheme);
+	text	   *result = palloc(VARHDRSZ + n + key.len);
+
+	SET_VARSIZE(result, VARHDRSZ + n + key.len);
+	memcpy(VARDATA(result), scheme, n);
+	memcpy(VARDATA(result) + n, key.ptr, key.len);
+	return result;
+}
+
+/*
+ * contact_keys(contact) -> text[]
+ *		What the contact can be recognised by: "email:..." and "tel:+...".
+ */
+Datum
+contact_keys(PG_FUNCTION_ARGS)
+{
+	static const ContactField fields[] = {CF_EMAILS, CF_PHONES};
+	ContactReader r;
+	Datum	   *keys;
+	int			nkeys = 0;
+
+	contact_read(&r, PG_GETARG_DATUM(0), CF_BIT(CF_EMAILS) | CF_BIT(CF_PHONES), true);
+	keys = palloc(sizeof(Datum) * Max(r.nitems, 1));
+	for (int f = 0; f < lengthof(fields); f++)
+	{
+		int			end;
+
+		for (int i = contact_read_field(&r, fields[f], &end); i < end; i++)
+		{
+			ContactItem item;
+
+			contact_read_item(&r, i, &item);
+			if (!(item.flags & CI_TOMBSTONE) && contact_key_recognises(item.field, item.key))
+				keys[nkeys++] = PointerGetDatum(contact_key_text(item.field, item.key));
+		}
+	}
+	PG_RETURN_ARRAYTYPE_P(construct_array(keys, nkeys, TEXTOID, -1, false, TYPALIGN_INT));
+}
