@@ -24,6 +24,7 @@ MODULE_HEADERS = $(wildcard $(srcdir_)src/*.h $(srcdir_)src/*/*.h)
 SQL_PIECES  = src/prologue.sql \
               src/contact/contact.sql \
               src/contact/contact_phone.sql \
+              src/contact/contact_query.sql \
               src/store/tenant.sql \
               src/store/tables.sql \
               src/store/secret.sql \

@@ -63,37 +63,6 @@ cview(const char *s)
 	return v;
 }
 
-/* {"title": {"old": ..., "new": ...}}, or NULL if nothing differs. */
-static char *
-changed_fields(const ContactValue *old, const ContactValue *new)
-{
-	StringInfoData buf;
-	bool		first = true;
-
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '{');
-	for (int f = 0; f < CF_COUNT; f++)
-	{
-		StringInfoData a;
-		StringInfoData b;
-
-		initStringInfo(&a);
-		initStringInfo(&b);
-		if (!old || !contact_field_to_json(&a, old, f))
-			appendStringInfoString(&a, "null");
-		if (!new || !contact_field_to_json(&b, new, f))
-			appendStringInfoString(&b, "null");
-		if (strcmp(a.data, b.data) != 0)
-			appendStringInfo(&buf, "%s\"%s\": {\"old\": %s, \"new\": %s}", first ? "" : ", ",
-							 contact_field_names[f], a.data, b.data);
-		first &= strcmp(a.data, b.data) == 0;
-		pfree(a.data);
-		pfree(b.data);
-	}
-	appendStringInfoChar(&buf, '}');
-	return first ? NULL : buf.data;
-}
-
 static void
 add_audit(Changes *c, pg_uuid_t *id, const char *operation, Datum cause, bool nocause, const char *changed)
 {
@@ -392,7 +361,7 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 			OldContact *old, Datum cause, bool nocause)
 {
 	Contact    *contact = contact_form(&result->contact);
-	char	   *changed = changed_fields(old && old->live ? &old->value : NULL,
+	char	   *changed = contact_diff_json(old && old->live ? &old->value : NULL,
 										 result->live ? &result->contact : NULL);
 	int			naming = result->naming_input;
 
@@ -503,7 +472,7 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 			continue;
 		store_array_add(&c.gone, UUIDPGetDatum(&old[i].id), false);
 		if (old[i].live)
-			add_audit(&c, &old[i].id, "merge", (Datum) 0, true, changed_fields(&old[i].value, NULL));
+			add_audit(&c, &old[i].id, "merge", (Datum) 0, true, contact_diff_json(&old[i].value, NULL));
 	}
 	write_changes(&c, contacts, policy.version, cause);
 }
