@@ -40,6 +40,12 @@ extern PGDLLEXPORT void _PG_init(void);
 #endif
 
 #if PG_VERSION_NUM >= 170000
+#define estimate_array_length_in(root_, node_)	estimate_array_length((root_), (node_))
+#else
+#define estimate_array_length_in(root_, node_)	estimate_array_length((node_))
+#endif
+
+#if PG_VERSION_NUM >= 170000
 #define CreateWaitEventSetIn(context_, n_)	CreateWaitEventSet(NULL, (n_))
 #else
 #define CreateWaitEventSetIn(context_, n_)	CreateWaitEventSet((context_), (n_))

@@ -2,16 +2,15 @@
  * contact_gin.c
  *		GIN support: the operator class contact_ops.
  *
- * A contact is indexed under texts of three kinds, told apart by how they
- * begin:
+ * A contact is indexed under 32-bit integers:
  *
- *	email:..., tel:...	what contact_keys gives, for &&; they stand for the
- *						element in @> too
- *	?title				a field that has a value, for ?
- *	=xxxxxx				hash of a field, a key and (of scalars and metadata)
- *						a value, for @>
+ *	0 to 17			ContactField: the field has a value, for ?
+ *	all others		hash of a field, a key and (of scalars and metadata) a value,
+ *					for @>; an element's hash serves && as well
  *
- * Only hashes can be wrong, so only they are looked up again in the table.
+ * Against texts of the keys this halves the index and its build, and costs a
+ * second look at the few rows found.  Hashes must never change: they are on
+ * disk.
  */
 #include "postgres.h"
 
@@ -25,7 +24,6 @@
 #include "compat.h"
 #include "contact/contact.h"
 
-PG_FUNCTION_INFO_V1(gin_compare_contact);
 PG_FUNCTION_INFO_V1(gin_extract_contact);
 PG_FUNCTION_INFO_V1(gin_extract_contact_query);
 PG_FUNCTION_INFO_V1(gin_consistent_contact);
@@ -36,64 +34,19 @@ PG_FUNCTION_INFO_V1(gin_triconsistent_contact);
 #define CONTAINS_STRATEGY		7
 #define EXISTS_STRATEGY			9
 
-#define HASH_MARK				'='
-#define FIELD_MARK				'?'
-#define HASH_CHARS				6	/* of 6 bits each */
-
 /*
- * Byte order: a locale's would be slower and no better.
+ * What an item is indexed under: never a field's number.
  */
-Datum
-gin_compare_contact(PG_FUNCTION_ARGS)
-{
-	text	   *a = PG_GETARG_TEXT_PP(0);
-	text	   *b = PG_GETARG_TEXT_PP(1);
-	int			alen = VARSIZE_ANY_EXHDR(a);
-	int			blen = VARSIZE_ANY_EXHDR(b);
-	int			r = memcmp(VARDATA_ANY(a), VARDATA_ANY(b), Min(alen, blen));
-
-	if (r == 0)
-		r = alen - blen;
-	PG_FREE_IF_COPY(a, 0);
-	PG_FREE_IF_COPY(b, 1);
-	PG_RETURN_INT32(r);
-}
-
 static Datum
-marked_text(char mark, const char *ptr, int len)
+item_entry(ContactField field, StrView key, StrView value)
 {
-	text	   *t = palloc(VARHDRSZ + 1 + len);
+	uint32		h = hash_bytes_uint32(field);
 
-	SET_VARSIZE(t, VARHDRSZ + 1 + len);
-	*VARDATA(t) = mark;
-	memcpy(VARDATA(t) + 1, ptr, len);
-	return PointerGetDatum(t);
-}
-
-static Datum
-field_entry(const char *name, int len)
-{
-	return marked_text(FIELD_MARK, name, len);
-}
-
-/* What an item is indexed under. */
-static Datum
-item_entry(const ContactItem *item)
-{
-	static const char digits[] =
-	"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz-_";
-	char		chars[HASH_CHARS];
-	uint64		h = item->field;
-
-	if (contact_key_recognises(item->field, item->key))
-		return PointerGetDatum(contact_key_text(item->field, item->key));
-	if (CF_IS_LIST(item->field))
-		h = hash_bytes_extended((const unsigned char *) item->key.ptr, item->key.len, h);
-	if (!CF_IS_LIST(item->field) || item->field == CF_METADATA)
-		h = hash_bytes_extended((const unsigned char *) item->value.ptr, item->value.len, h);
-	for (int i = 0; i < HASH_CHARS; i++, h >>= 6)
-		chars[i] = digits[h & 63];
-	return marked_text(HASH_MARK, chars, HASH_CHARS);
+	if (CF_IS_LIST(field))
+		h = hash_combine(h, hash_bytes((const unsigned char *) key.ptr, key.len));
+	if (!CF_IS_LIST(field) || field == CF_METADATA)
+		h = hash_combine(h, hash_bytes((const unsigned char *) value.ptr, value.len));
+	return UInt32GetDatum(h < CF_COUNT ? h + CF_COUNT : h);
 }
 
 /* The entries of a contact's items, and of its fields if they are wanted. */
@@ -115,13 +68,9 @@ contact_entries(Datum contact, bool with_fields, int32 *n)
 		if (item.flags & CI_TOMBSTONE)
 			continue;
 		if (with_fields && item.field != last)
-		{
-			const char *name = contact_field_names[item.field];
-
-			entries[(*n)++] = field_entry(name, strlen(name));
-		}
+			entries[(*n)++] = UInt32GetDatum(item.field);
 		last = item.field;
-		entries[(*n)++] = item_entry(&item);
+		entries[(*n)++] = item_entry(item.field, item.key, item.value);
 	}
 	if (r.copy)
 		pfree(r.copy);
@@ -136,7 +85,7 @@ gin_extract_contact(PG_FUNCTION_ARGS)
 	PG_RETURN_POINTER(contact_entries(PG_GETARG_DATUM(0), true, nentries));
 }
 
-/* Of an array, the members that can be keys of contacts. */
+/* The entries of those members of an array that can be keys of contacts. */
 static Datum *
 array_entries(ArrayType *array, int32 *n)
 {
@@ -150,9 +99,10 @@ array_entries(ArrayType *array, int32 *n)
 	{
 		ContactField field;
 		StrView		key;
+		StrView		novalue = {NULL, 0};
 
 		if (!nulls[i] && contact_key_of_text(DatumGetTextPP(elements[i]), &field, &key))
-			elements[(*n)++] = elements[i];
+			elements[(*n)++] = item_entry(field, key, novalue);
 	}
 	return elements;
 }
@@ -179,22 +129,17 @@ gin_extract_contact_query(PG_FUNCTION_ARGS)
 		case EXISTS_STRATEGY:
 			{
 				text	   *name = PG_GETARG_TEXT_PP(0);
+				int			field = contact_field_lookup(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 
 				entries = palloc(sizeof(Datum));
-				*entries = field_entry(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
-				*nentries = 1;
+				*entries = UInt32GetDatum(field);
+				*nentries = field >= 0; /* nothing has a field that there is not */
 				break;
 			}
 		default:
 			elog(ERROR, "unrecognized strategy number: %d", strategy);
 	}
 	PG_RETURN_POINTER(entries);
-}
-
-static bool
-is_hash(Datum entry)
-{
-	return *VARDATA_ANY(DatumGetPointer(entry)) == HASH_MARK;
 }
 
 Datum
@@ -204,18 +149,14 @@ gin_consistent_contact(PG_FUNCTION_ARGS)
 	StrategyNumber strategy = PG_GETARG_UINT16(1);
 	int32		nentries = PG_GETARG_INT32(3);
 	bool	   *recheck = (bool *) PG_GETARG_POINTER(5);
-	Datum	   *entries = (Datum *) PG_GETARG_POINTER(6);
 
-	*recheck = false;
+	*recheck = strategy != EXISTS_STRATEGY;
 	/* of && and ?, one entry is enough */
 	if (strategy != CONTAINS_STRATEGY)
 		PG_RETURN_BOOL(true);
 	for (int i = 0; i < nentries; i++)
-	{
 		if (!check[i])
 			PG_RETURN_BOOL(false);
-		*recheck |= is_hash(entries[i]);
-	}
 	PG_RETURN_BOOL(true);
 }
 
@@ -225,28 +166,18 @@ gin_triconsistent_contact(PG_FUNCTION_ARGS)
 	GinTernaryValue *check = (GinTernaryValue *) PG_GETARG_POINTER(0);
 	StrategyNumber strategy = PG_GETARG_UINT16(1);
 	int32		nentries = PG_GETARG_INT32(3);
-	Datum	   *entries = (Datum *) PG_GETARG_POINTER(5);
-	GinTernaryValue result;
 
-	if (strategy != CONTAINS_STRATEGY)
+	if (strategy == EXISTS_STRATEGY)
+		PG_RETURN_GIN_TERNARY_VALUE(check[0]);
+	if (strategy == OVERLAP_STRATEGY)
 	{
-		result = GIN_FALSE;
 		for (int i = 0; i < nentries; i++)
-		{
-			if (check[i] == GIN_TRUE)
-				PG_RETURN_GIN_TERNARY_VALUE(GIN_TRUE);
-			if (check[i] == GIN_MAYBE)
-				result = GIN_MAYBE;
-		}
-		PG_RETURN_GIN_TERNARY_VALUE(result);
+			if (check[i] != GIN_FALSE)
+				PG_RETURN_GIN_TERNARY_VALUE(GIN_MAYBE);
+		PG_RETURN_GIN_TERNARY_VALUE(GIN_FALSE);
 	}
-	result = GIN_TRUE;
 	for (int i = 0; i < nentries; i++)
-	{
 		if (check[i] == GIN_FALSE)
 			PG_RETURN_GIN_TERNARY_VALUE(GIN_FALSE);
-		if (check[i] == GIN_MAYBE || is_hash(entries[i]))
-			result = GIN_MAYBE;
-	}
-	PG_RETURN_GIN_TERNARY_VALUE(result);
+	PG_RETURN_GIN_TERNARY_VALUE(nentries > 0 ? GIN_MAYBE : GIN_TRUE);
 }

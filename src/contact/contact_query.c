@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/selfuncs.h"
 
 #include "compat.h"
 #include "contact/contact.h"
@@ -21,6 +22,7 @@
 PG_FUNCTION_INFO_V1(contact_contains);
 PG_FUNCTION_INFO_V1(contact_contained);
 PG_FUNCTION_INFO_V1(contact_has_any_key);
+PG_FUNCTION_INFO_V1(contact_keysel);
 PG_FUNCTION_INFO_V1(contact_concat);
 PG_FUNCTION_INFO_V1(contact_delete);
 PG_FUNCTION_INFO_V1(contact_delete_array);
@@ -108,6 +110,37 @@ contact_has_any_key(PG_FUNCTION_ARGS)
 		pfree(r.copy);
 	PG_FREE_IF_COPY(array, 1);
 	PG_RETURN_BOOL(result);
+}
+
+/* Contacts that share a key, where it is not a person's own. */
+#define ROWS_PER_KEY		2
+
+/*
+ * Selectivity of contact && text[].  A key belongs to hardly more than one
+ * contact, so a sample knows nothing of it and its size says all.
+ */
+Datum
+contact_keysel(PG_FUNCTION_ARGS)
+{
+	PlannerInfo *root = (PlannerInfo *) PG_GETARG_POINTER(0);
+	List	   *args = (List *) PG_GETARG_POINTER(2);
+	int			relation = PG_GETARG_INT32(3);
+	VariableStatData contacts;
+	Node	   *keys;
+	bool		left;
+	double		nkeys = 1;
+	double		rows = 0;
+
+	if (!get_restriction_variable(root, args, relation, &contacts, &keys, &left))
+		PG_RETURN_FLOAT8(DEFAULT_MATCHING_SEL);
+	if (IsA(keys, Const) && ((Const *) keys)->constisnull)
+		nkeys = 0;
+	else if (left)
+		nkeys = estimate_array_length_in(root, keys);
+	if (contacts.rel)
+		rows = contacts.rel->tuples;
+	ReleaseVariableStats(contacts);
+	PG_RETURN_FLOAT8(Min(1.0, nkeys * ROWS_PER_KEY / Max(rows, 100.0)));
 }
 
 /* Bits of the lists in which an element is primary. */

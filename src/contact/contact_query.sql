@@ -15,6 +15,10 @@ CREATE FUNCTION contactsync.contact_has_any_key(contactsync.contact, text[]) RET
 	LANGUAGE C IMMUTABLE STRICT LEAKPROOF PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_has_any_key(contactsync.contact, text[]) IS 'Implementation of &&';
 
+CREATE FUNCTION contactsync.contact_keysel(internal, oid, internal, integer) RETURNS double precision
+	LANGUAGE C STABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_keysel(internal, oid, internal, integer) IS 'Restriction selectivity of &&';
+
 CREATE OPERATOR contactsync.? (LEFTARG = contactsync.contact, RIGHTARG = text,
 	FUNCTION = contactsync.contact_exists, RESTRICT = matchingsel, JOIN = matchingjoinsel);
 COMMENT ON OPERATOR contactsync.? (contactsync.contact, text) IS
@@ -29,7 +33,7 @@ CREATE OPERATOR contactsync.<@ (LEFTARG = contactsync.contact, RIGHTARG = contac
 	RESTRICT = matchingsel, JOIN = matchingjoinsel);
 COMMENT ON OPERATOR contactsync.<@ (contactsync.contact, contactsync.contact) IS 'is contained by';
 CREATE OPERATOR contactsync.&& (LEFTARG = contactsync.contact, RIGHTARG = text[],
-	FUNCTION = contactsync.contact_has_any_key, RESTRICT = matchingsel, JOIN = matchingjoinsel);
+	FUNCTION = contactsync.contact_has_any_key, RESTRICT = contactsync.contact_keysel, JOIN = matchingjoinsel);
 COMMENT ON OPERATOR contactsync.&& (contactsync.contact, text[]) IS
 	'has any of these keys, spelled as contact_keys gives them';
 
@@ -61,9 +65,6 @@ CREATE FUNCTION contactsync.contact_primary(contact contactsync.contact, field t
 COMMENT ON FUNCTION contactsync.contact_primary(contactsync.contact, text) IS
 	'Of emails, phones, urls or tags, the text of the primary element, or of the first if none is primary.';
 
-CREATE FUNCTION contactsync.gin_compare_contact(text, text) RETURNS integer
-	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
-COMMENT ON FUNCTION contactsync.gin_compare_contact(text, text) IS 'GIN support';
 CREATE FUNCTION contactsync.gin_extract_contact(contactsync.contact, internal) RETURNS internal
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.gin_extract_contact(contactsync.contact, internal) IS 'GIN support';
@@ -84,10 +85,10 @@ CREATE OPERATOR CLASS contactsync.contact_ops DEFAULT FOR TYPE contactsync.conta
 	OPERATOR 1 contactsync.&& (contactsync.contact, text[]),
 	OPERATOR 7 contactsync.@>,
 	OPERATOR 9 contactsync.? (contactsync.contact, text),
-	FUNCTION 1 contactsync.gin_compare_contact(text, text),
+	FUNCTION 1 pg_catalog.btint4cmp(integer, integer),
 	FUNCTION 2 contactsync.gin_extract_contact(contactsync.contact, internal),
 	FUNCTION 3 contactsync.gin_extract_contact_query(contactsync.contact, internal, smallint, internal, internal, internal, internal),
 	FUNCTION 4 contactsync.gin_consistent_contact(internal, smallint, contactsync.contact, integer, internal, internal, internal, internal),
 	FUNCTION 6 contactsync.gin_triconsistent_contact(internal, smallint, contactsync.contact, integer, internal, internal, internal),
-	STORAGE text;
+	STORAGE integer;
 COMMENT ON OPERATOR CLASS contactsync.contact_ops USING gin IS 'Finds contacts by &&, @> and ?.';
