@@ -88,3 +88,9 @@ INSERT INTO big SELECT 'extended', c || '{"suffix": "x"}' FROM big;
 INSERT INTO big SELECT 'inline', jsonb_build_object('title', 'CTO', 'note', repeat('x', 50000), 'emails', jsonb_build_array('a@b.org'), 'metadata', '{"k": "v"}'::jsonb, 'tags', '["t7"]'::jsonb)::contact;
 SELECT kind, c ->> 'title' AS title, length(c ->> 'note') AS note, contact_primary(c, 'emails') AS email, c -> 'metadata' AS metadata, contact_keys(c) AS keys, c ? 'tags' AS tags, c ? 'photo' AS photo,
 	c @> '{"tags": ["t7"], "k": "v"}' AS contains, c && '{email:a@b.org}' AS overlaps FROM big ORDER BY kind;
+
+-- a field as jsonb is what it is in the whole, in order and to the byte
+SELECT id, bool_and(c -> k = v AND (c -> k)::text = v::text AND (c ->> k)::jsonb = v) AS same
+FROM (SELECT id, c FROM people UNION ALL SELECT 6, '{"emails": [{"address": "a@b.org", "verified": false, "type": "x"}], "urls": ["http://a.org", {"url": "http://b.org", "type": "y"}],
+	"phones": [{"number": "+16502530001", "extension": "4", "verified": true}], "s": "a\"b\\c\u0007", "n": -1.50, "t": true, "o": {"b": [null, {}], "a": ""}, "l": [1, "x"]}'::contact) s,
+	jsonb_each(c::jsonb) e (k, v) WHERE jsonb_typeof(v) <> 'string' GROUP BY id ORDER BY id;

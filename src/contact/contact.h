@@ -255,6 +255,10 @@ extern bool contact_read_is_live(const ContactReader *r, ContactField field);	/*
 
 /* contact_json.c */
 
+/* Names of an address's parts, and of the member that is a list element's value. */
+extern const char *const contact_address_members[CA_COUNT];
+extern const char *const contact_value_members[CF_COUNT];	/* NULL where there is none */
+
 /*
  * Parse canonical JSON.  With patch false, nulls are dropped and covers and
  * elements are what the document names.  False on a structural error, which is

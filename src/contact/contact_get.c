@@ -27,7 +27,7 @@ PG_FUNCTION_INFO_V1(contact_keys);
 /* What a key may have, so that an index can hold it. */
 #define KEY_MAX_LEN			512
 
-/* Open the field that the second argument names; false if it has no value. */
+/* Open the field that the second argument names; false if there is no such. */
 static bool
 open_field(FunctionCallInfo fcinfo, ContactReader *r, int *field, bool bytes)
 {
@@ -37,23 +37,106 @@ open_field(FunctionCallInfo fcinfo, ContactReader *r, int *field, bool bytes)
 	if (*field < 0)
 		return false;
 	contact_read(r, PG_GETARG_DATUM(0), CF_BIT(*field), bytes);
-	return contact_read_is_live(r, *field);
+	return true;
 }
 
-/* The JSON text of a field that has a value. */
-static void
-field_json(const ContactReader *r, ContactField field, StringInfo buf)
+/* A field's items. */
+static ContactValue
+field_items(const ContactReader *r, ContactField field)
 {
 	ContactValue v = {0};
 	int			end;
 	int			i = contact_read_field(r, field, &end);
 
-	v.items = palloc(sizeof(ContactItem) * (end - i));
+	v.items = palloc(sizeof(ContactItem) * Max(end - i, 1));
 	for (; i < end; i++)
 		contact_read_item(r, i, &v.items[v.nitems++]);
-	initStringInfo(buf);
-	(void) contact_field_to_json(buf, &v, field);
-	pfree(v.items);
+	return v;
+}
+
+static void
+push_string(JsonbParseState **state, JsonbIteratorToken token, const char *ptr, int len)
+{
+	JsonbValue	v;
+
+	v.type = jbvString;
+	v.val.string.val = unconstify(char *, ptr);
+	v.val.string.len = len;
+	(void) pushJsonbValue(state, token, &v);
+}
+
+static void
+push_member(JsonbParseState **state, const char *name, StrView s)
+{
+	if (s.len == 0)
+		return;
+	push_string(state, WJB_KEY, name, strlen(name));
+	push_string(state, WJB_VALUE, s.ptr, s.len);
+}
+
+static void
+push_flag(JsonbParseState **state, const char *name, bool value)
+{
+	JsonbValue	v;
+
+	v.type = jbvBool;
+	v.val.boolean = value;
+	push_string(state, WJB_KEY, name, strlen(name));
+	(void) pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+/* A value of metadata, which is kept as JSON text. */
+static void
+push_json(JsonbParseState **state, StrView json)
+{
+	Jsonb	   *parsed;
+	JsonbValue	v;
+
+	if (json.ptr[0] == '"' && memchr(json.ptr, '\\', json.len) == NULL)
+	{
+		push_string(state, WJB_VALUE, json.ptr + 1, json.len - 2);
+		return;
+	}
+	parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
+												CStringGetDatum(pnstrdup(json.ptr, json.len))));
+	if (!JB_ROOT_IS_SCALAR(parsed) || !JsonbExtractScalar(&parsed->root, &v))
+	{
+		v.type = jbvBinary;
+		v.val.binary.data = &parsed->root;
+		v.val.binary.len = VARSIZE(parsed) - VARHDRSZ;
+	}
+	(void) pushJsonbValue(state, WJB_VALUE, &v);
+}
+
+static void
+push_item(JsonbParseState **state, const ContactItem *item)
+{
+	if (item->field == CF_METADATA)
+	{
+		push_string(state, WJB_KEY, item->key.ptr, item->key.len);
+		push_json(state, item->value);
+		return;
+	}
+	if (item->field == CF_TAGS)
+	{
+		push_string(state, WJB_ELEM, item->value.ptr, item->value.len);
+		return;
+	}
+	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+	if (item->field == CF_ADDRESSES)
+	{
+		for (int i = 0; i < CA_COUNT; i++)
+			push_member(state, contact_address_members[i], item->part[i]);
+	}
+	else
+		push_member(state, contact_value_members[item->field], item->value);
+	push_member(state, "type", item->type);
+	push_member(state, "extension", item->extension);
+	if (item->flags & (CI_VERIFIED | CI_UNVERIFIED))
+		push_flag(state, "verified", (item->flags & CI_VERIFIED) != 0);
+	if (item->flags & CI_PRIMARY)
+		push_flag(state, "primary", true);
+	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
 /*
@@ -63,24 +146,33 @@ Datum
 contact_get(PG_FUNCTION_ARGS)
 {
 	ContactReader r;
-	StringInfoData buf;
+	ContactValue v;
+	JsonbParseState *state = NULL;
+	JsonbValue	scalar;
+	StrView		value;
 	int			field;
+	bool		object;
 
 	if (!open_field(fcinfo, &r, &field, true))
 		PG_RETURN_NULL();
 	if (!CF_IS_LIST(field))
 	{
-		JsonbValue	json;
-		StrView		value;
-
-		(void) contact_read_scalar(&r, field, &value);
-		json.type = jbvString;
-		json.val.string.val = unconstify(char *, value.ptr);
-		json.val.string.len = value.len;
-		PG_RETURN_JSONB_P(JsonbValueToJsonb(&json));
+		if (!contact_read_scalar(&r, field, &value))
+			PG_RETURN_NULL();
+		scalar.type = jbvString;
+		scalar.val.string.val = unconstify(char *, value.ptr);
+		scalar.val.string.len = value.len;
+		PG_RETURN_JSONB_P(JsonbValueToJsonb(&scalar));
 	}
-	field_json(&r, field, &buf);
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
+	if (!contact_read_is_live(&r, field))
+		PG_RETURN_NULL();
+	v = field_items(&r, field);
+	object = field == CF_METADATA;
+	(void) pushJsonbValue(&state, object ? WJB_BEGIN_OBJECT : WJB_BEGIN_ARRAY, NULL);
+	for (int i = 0; i < v.nitems; i++)
+		if (!(v.items[i].flags & CI_TOMBSTONE))
+			push_item(&state, &v.items[i]);
+	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, object ? WJB_END_OBJECT : WJB_END_ARRAY, NULL)));
 }
 
 /*
@@ -90,19 +182,23 @@ Datum
 contact_get_text(PG_FUNCTION_ARGS)
 {
 	ContactReader r;
+	ContactValue v;
 	StringInfoData buf;
+	StrView		value;
 	int			field;
 
 	if (!open_field(fcinfo, &r, &field, true))
 		PG_RETURN_NULL();
 	if (!CF_IS_LIST(field))
 	{
-		StrView		value;
-
-		(void) contact_read_scalar(&r, field, &value);
+		if (!contact_read_scalar(&r, field, &value))
+			PG_RETURN_NULL();
 		PG_RETURN_TEXT_P(cstring_to_text_with_len(value.ptr, value.len));
 	}
-	field_json(&r, field, &buf);
+	v = field_items(&r, field);
+	initStringInfo(&buf);
+	if (!contact_field_to_json(&buf, &v, field))
+		PG_RETURN_NULL();
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(buf.data, buf.len));
 }
 
@@ -115,7 +211,7 @@ contact_exists(PG_FUNCTION_ARGS)
 	ContactReader r;
 	int			field;
 
-	PG_RETURN_BOOL(open_field(fcinfo, &r, &field, false));
+	PG_RETURN_BOOL(open_field(fcinfo, &r, &field, false) && contact_read_is_live(&r, field));
 }
 
 /*
@@ -133,7 +229,7 @@ contact_primary(PG_FUNCTION_ARGS)
 	int			end;
 	int			chosen = -1;
 
-	if (!open_field(fcinfo, &r, &field, true) ||
+	if (!open_field(fcinfo, &r, &field, true) || !contact_read_is_live(&r, field) ||
 		!CF_IS_LIST(field) || field == CF_ADDRESSES || field == CF_METADATA)
 		PG_RETURN_NULL();
 	for (i = contact_read_field(&r, field, &end); i < end; i++)

@@ -24,12 +24,12 @@
 
 #define PROVENANCE		"_provenance"
 
-static const char *const address_parts[CA_COUNT] = {
+const char *const contact_address_members[CA_COUNT] = {
 	"street", "city", "region", "postal_code", "country"
 };
 
 /* The member that holds an element's value, by list field. */
-static const char *const value_members[CF_COUNT] = {
+const char *const contact_value_members[CF_COUNT] = {
 	[CF_EMAILS] = "address",[CF_PHONES] = "number",[CF_URLS] = "url"
 };
 
@@ -133,8 +133,8 @@ read_element_member(ClaimsBuilder *b, const JsonbValue *name, const JsonbValue *
 	ContactField field = item->field;
 
 	*known = true;
-	if (value_members[field] && name_is(name, value_members[field]))
-		return read_text(b, value_members[field], v, &item->value);
+	if (contact_value_members[field] && name_is(name, contact_value_members[field]))
+		return read_text(b, contact_value_members[field], v, &item->value);
 	if (name_is(name, "type"))
 		return read_text(b, "type", v, &item->type);
 	if (field == CF_PHONES && name_is(name, "extension"))
@@ -695,11 +695,18 @@ contact_stamps_from_jsonb(const Jsonb *json, ContactValue *v, ContactError *erro
 static void
 put_text(StringInfo buf, const char *ptr, int len)
 {
+	int			from = 0;
+
 	appendStringInfoCharMacro(buf, '"');
 	for (int i = 0; i < len; i++)
 	{
 		unsigned char c = ptr[i];
 
+		if (c >= ' ' && c != '"' && c != '\\')
+			continue;
+		/* what needs no escape goes out in one piece */
+		appendBinaryStringInfo(buf, ptr + from, i - from);
+		from = i + 1;
 		switch (c)
 		{
 			case '"':
@@ -718,19 +725,21 @@ put_text(StringInfo buf, const char *ptr, int len)
 				appendBinaryStringInfo(buf, "\\t", 2);
 				break;
 			default:
-				if (c < ' ')
-					appendStringInfo(buf, "\\u%04x", c);
-				else
-					appendStringInfoCharMacro(buf, c);
+				appendStringInfo(buf, "\\u%04x", c);
 		}
 	}
+	appendBinaryStringInfo(buf, ptr + from, len - from);
 	appendStringInfoCharMacro(buf, '"');
 }
 
 static void
 put_member(StringInfo buf, bool *first, const char *name)
 {
-	appendStringInfo(buf, "%s\"%s\": ", *first ? "" : ", ", name);
+	if (!*first)
+		appendBinaryStringInfo(buf, ", ", 2);
+	appendStringInfoCharMacro(buf, '"');
+	appendBinaryStringInfo(buf, name, strlen(name));
+	appendBinaryStringInfo(buf, "\": ", 3);
 	*first = false;
 }
 
@@ -759,10 +768,10 @@ contact_item_to_json(StringInfo buf, const ContactItem *item)
 		if (item->field == CF_ADDRESSES)
 		{
 			for (int i = 0; i < CA_COUNT; i++)
-				put_member_text(buf, &first, address_parts[i], item->part[i]);
+				put_member_text(buf, &first, contact_address_members[i], item->part[i]);
 		}
 		else
-			put_member_text(buf, &first, value_members[item->field], item->value);
+			put_member_text(buf, &first, contact_value_members[item->field], item->value);
 		put_member_text(buf, &first, "type", item->type);
 		put_member_text(buf, &first, "extension", item->extension);
 		if (item->flags & (CI_VERIFIED | CI_UNVERIFIED))

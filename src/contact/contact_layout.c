@@ -477,6 +477,8 @@ contact_deform(const Contact *c, ContactValue *v)
  * The result is how many it takes to read the items of the given fields (or
  * only to know of them): if that is more, the caller comes back with more.
  */
+#define WHOLE			PG_UINT32_MAX	/* all of it is there */
+
 static Size
 locate(ContactReader *r, const char *data, Size have, uint32 fields, bool bytes)
 {
@@ -505,6 +507,8 @@ locate(ContactReader *r, const char *data, Size have, uint32 fields, bool bytes)
 		memcpy(&names, data + at - sizeof(names), sizeof(names));
 	at += names;
 	r->body = data + at;
+	if (have == WHOLE)
+		return 0;
 	(void) contact_read_field(r, pg_leftmost_one_pos32(wanted), &last);
 	return at + item_end(r, last - 1);
 }
@@ -524,7 +528,7 @@ contact_read(ContactReader *r, Datum datum, uint32 fields, bool bytes)
 	if (!VARATT_IS_COMPRESSED(stored) && !VARATT_IS_EXTERNAL(stored))
 	{
 		r->copy = NULL;
-		(void) locate(r, VARDATA_ANY(stored), VARSIZE_ANY_EXHDR(stored), fields, bytes);
+		(void) locate(r, VARDATA_ANY(stored), WHOLE, fields, bytes);
 		return;
 	}
 	for (;;)
@@ -574,15 +578,22 @@ contact_read_item(const ContactReader *r, int i, ContactItem *item)
 bool
 contact_read_scalar(const ContactReader *r, ContactField field, StrView *value)
 {
-	ContactItem item;
+	LayoutEntry entry;
 	int			end;
 	int			i = contact_read_field(r, field, &end);
+	uint32		from;
 
 	if (i == end)
 		return false;
-	contact_read_item(r, i, &item);
-	*value = item.value;
-	return !(item.flags & CI_TOMBSTONE);
+	memcpy(&entry, r->entries + i * sizeof(LayoutEntry), sizeof(entry));
+	if (entry.flags & CI_TOMBSTONE)
+		return false;
+	/* a scalar has no key, no type: its bytes are its value */
+	Assert(entry.parts == PART_NOKEY);
+	from = i > 0 ? item_end(r, i - 1) : 0;
+	value->ptr = r->body + from;
+	value->len = (entry.end_field >> 8) - from;
+	return true;
 }
 
 uint8

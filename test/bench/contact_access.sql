@@ -158,4 +158,7 @@ SELECT n, what, round(min(ms)::numeric, 1) AS ms FROM generate_series(1, 5) turn
 	(5, 'mails @> jsonb_path_ops', $$SELECT count(*) FROM contact_bench.j WHERE jsonb_path_query_array(j, '$.emails[*].address') @> to_jsonb('first.last' || $1 || '@example.com')$$)
 ) v (n, what, q), LATERAL contact_bench.lookups(q, turn) ms GROUP BY n, what ORDER BY n;
 
+\if :{?keep}
+\else
 DROP SCHEMA contact_bench CASCADE;
+\endif
