@@ -281,6 +281,12 @@ extern void contact_provenance_to_json(StringInfo buf, const ContactValue *v, bo
  */
 extern bool contact_stamps_from_jsonb(const Jsonb *json, ContactValue *v, ContactError *error);
 
+/*
+ * contact_parse.c: the value of a usual document; false if it is none such, and
+ * has to be read by way of jsonb.  Points into the text.
+ */
+extern bool contact_parse(const char *text, int len, ContactValue *v);
+
 /* contact_map.c: a provider's JSON as ours, and what a mapping speaks about */
 extern Jsonb *contact_map(Jsonb *map, Jsonb *payload, bool patch);
 /* The first thing that an SQL/JSON path finds; false if there is none. */

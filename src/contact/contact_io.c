@@ -55,13 +55,18 @@ contact_from_jsonb(const Jsonb *json, struct Node *escontext)
 static Contact *
 contact_from_text(char *text, struct Node *escontext)
 {
+	Size		len = strlen(text);
+	ContactValue usual;
+	ContactError error;
 	Datum		json;
 
-	if (strlen(text) > CONTACT_MAX_TEXT)
+	if (len > CONTACT_MAX_TEXT)
 		ereturn(escontext, NULL,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("contact is too large"),
 				 errdetail("Its text may have %d bytes.", CONTACT_MAX_TEXT)));
+	if (contact_parse(text, len, &usual) && contact_fits(&usual, &error))
+		return contact_form(&usual);
 #if PG_VERSION_NUM >= 160000
 	if (!DirectInputFunctionCallSafe(jsonb_in, text, InvalidOid, -1, escontext, &json))
 		return NULL;

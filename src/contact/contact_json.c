@@ -154,8 +154,8 @@ read_element_member(ClaimsBuilder *b, const JsonbValue *name, const JsonbValue *
 		return true;
 	}
 	for (int i = 0; field == CF_ADDRESSES && i < CA_COUNT; i++)
-		if (name_is(name, address_parts[i]))
-			return read_text(b, address_parts[i], v, &item->part[i]);
+		if (name_is(name, contact_address_members[i]))
+			return read_text(b, contact_address_members[i], v, &item->part[i]);
 	*known = false;
 	return true;
 }
