@@ -190,6 +190,8 @@ contact_sort(ContactValue *v)
 {
 	uint32		has_primary = 0;
 	bool		sorted = true;
+	int			from[CF_COUNT + 1] = {0};
+	int			to[CF_COUNT + 1];
 	ContactItem **order;
 	ContactItem *result;
 	int			n = 0;
@@ -210,10 +212,18 @@ contact_sort(ContactValue *v)
 	if (sorted)
 		return;
 
+	/* by field at first, so that each field's items are sorted among themselves */
 	order = palloc(v->nitems * sizeof(ContactItem *));
 	for (int i = 0; i < v->nitems; i++)
-		order[i] = &v->items[i];
-	qsort(order, v->nitems, sizeof(ContactItem *), item_ptr_cmp);
+		from[v->items[i].field + 1]++;
+	for (int f = 0; f < CF_COUNT; f++)
+		from[f + 1] += from[f];
+	memcpy(to, from, sizeof(to));
+	for (int i = 0; i < v->nitems; i++)
+		order[to[v->items[i].field]++] = &v->items[i];
+	for (int f = 0; f < CF_COUNT; f++)
+		if (to[f] - from[f] > 1)
+			qsort(order + from[f], to[f] - from[f], sizeof(ContactItem *), item_ptr_cmp);
 
 	result = palloc(v->nitems * sizeof(ContactItem));
 	for (int i = 0; i < v->nitems; i++)

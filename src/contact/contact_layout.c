@@ -479,7 +479,7 @@ contact_deform(const Contact *c, ContactValue *v)
  */
 #define WHOLE			PG_UINT32_MAX	/* all of it is there */
 
-static Size
+static inline Size
 locate(ContactReader *r, const char *data, Size have, uint32 fields, bool bytes)
 {
 	LayoutHeader head;

@@ -57,6 +57,13 @@ is_alpha(unsigned char c)
 	return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
+/* ASCII, and visible */
+static inline bool
+is_plain(unsigned char c)
+{
+	return c > ' ' && c < 0x80;
+}
+
 static inline char
 ascii_lower(char c)
 {
@@ -105,9 +112,13 @@ blank_before(const char *end, int len, bool utf8)
 static StrView
 trim(StrView s)
 {
-	bool		utf8 = utf8_text();
+	bool		utf8;
 	int			n;
 
+	/* nearly always nothing is to be done */
+	if (s.len > 0 && is_plain(s.ptr[0]) && is_plain(s.ptr[s.len - 1]))
+		return s;
+	utf8 = utf8_text();
 	while (s.len > 0 && (n = blank_after(s.ptr, s.len, utf8)) > 0)
 	{
 		s.ptr += n;
@@ -171,7 +182,15 @@ nfc(StrView s)
 	int			i;
 
 	/* U+02FF is CB BF: with smaller lead bytes only, nothing can change */
-	for (i = 0; i < s.len; i++)
+	for (i = 0; i + (int) sizeof(uint64) <= s.len; i += sizeof(uint64))
+	{
+		uint64		bytes;
+
+		memcpy(&bytes, s.ptr + i, sizeof(bytes));
+		if (bytes & UINT64CONST(0x8080808080808080))
+			break;
+	}
+	for (; i < s.len; i++)
 		if ((unsigned char) s.ptr[i] >= 0xCC)
 			break;
 	if (i == s.len || !utf8_text())

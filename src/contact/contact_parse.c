@@ -143,7 +143,8 @@ parse_flag(Parser *s, ContactItem *item, uint8 if_true, uint8 if_false)
 static bool
 name_is(StrView name, const char *expected)
 {
-	return strncmp(name.ptr, expected, name.len) == 0 && expected[name.len] == '\0';
+	return name.len > 0 && name.ptr[0] == expected[0] &&
+		strncmp(name.ptr, expected, name.len) == 0 && expected[name.len] == '\0';
 }
 
 static int
