@@ -94,3 +94,10 @@ SELECT id, bool_and(c -> k = v AND (c -> k)::text = v::text AND (c ->> k)::jsonb
 FROM (SELECT id, c FROM people UNION ALL SELECT 6, '{"emails": [{"address": "a@b.org", "verified": false, "type": "x"}], "urls": ["http://a.org", {"url": "http://b.org", "type": "y"}],
 	"phones": [{"number": "+16502530001", "extension": "4", "verified": true}], "s": "a\"b\\c\u0007", "n": -1.50, "t": true, "o": {"b": [null, {}], "a": ""}, "l": [1, "x"]}'::contact) s,
 	jsonb_each(c::jsonb) e (k, v) WHERE jsonb_typeof(v) <> 'string' GROUP BY id ORDER BY id;
+
+-- subscripts read a field, and what is in it
+SELECT id, c['title'] AS title, c['emails'][0]['address'] AS first, c['emails'][-1] AS last, c['metadata']['o']['b'] AS deep, c['no such'] AS none, c[NULL] AS unknown, c['tags'][NULL] AS unknown_too, c['title']['x'] AS scalar
+FROM people ORDER BY id;
+SELECT c['emails'][i]['address'] FROM people, generate_series(0, 2) i WHERE id = 1;
+SELECT c['a':'b'] FROM people;
+UPDATE people SET c['title'] = '"x"';

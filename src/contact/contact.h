@@ -327,6 +327,9 @@ extern void contact_to_vcard(StringInfo buf, const ContactValue *v, int version)
 
 /* contact_get.c */
 
+/* The field of this name as jsonb; NULL if it has no value. */
+extern Jsonb *contact_field_jsonb(Datum contact, const text *name);
+
 /*
  * Whether an element's key recognises a person wherever it stands: a usable
  * mail address, or a number in E.164 without an extension.  Depends on the

@@ -11,11 +11,17 @@ CREATE FUNCTION contactsync.contact_recv(internal) RETURNS contactsync.contact
 CREATE FUNCTION contactsync.contact_send(contactsync.contact) RETURNS bytea
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 
+CREATE FUNCTION contactsync.contact_subscript(internal) RETURNS internal
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_subscript(internal) IS
+	'Subscripts of a contact: c[''emails''] is c -> ''emails'', and more subscripts lead into that as jsonb''s do.';
+
 CREATE TYPE contactsync.contact (
 	INPUT = contactsync.contact_in,
 	OUTPUT = contactsync.contact_out,
 	RECEIVE = contactsync.contact_recv,
 	SEND = contactsync.contact_send,
+	SUBSCRIPT = contactsync.contact_subscript,
 	INTERNALLENGTH = VARIABLE,
 	ALIGNMENT = int4,
 	STORAGE = extended

@@ -27,16 +27,14 @@ PG_FUNCTION_INFO_V1(contact_keys);
 /* What a key may have, so that an index can hold it. */
 #define KEY_MAX_LEN			512
 
-/* Open the field that the second argument names; false if there is no such. */
+/* Open the field of this name; false if there is no such. */
 static bool
-open_field(FunctionCallInfo fcinfo, ContactReader *r, int *field, bool bytes)
+open_field(Datum contact, const text *name, ContactReader *r, int *field, bool bytes)
 {
-	text	   *name = PG_GETARG_TEXT_PP(1);
-
 	*field = contact_field_lookup(VARDATA_ANY(name), VARSIZE_ANY_EXHDR(name));
 	if (*field < 0)
 		return false;
-	contact_read(r, PG_GETARG_DATUM(0), CF_BIT(*field), bytes);
+	contact_read(r, contact, CF_BIT(*field), bytes);
 	return true;
 }
 
@@ -139,11 +137,8 @@ push_item(JsonbParseState **state, const ContactItem *item)
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
-/*
- * contact -> text: a field as jsonb; NULL if it has no value
- */
-Datum
-contact_get(PG_FUNCTION_ARGS)
+Jsonb *
+contact_field_jsonb(Datum contact, const text *name)
 {
 	ContactReader r;
 	ContactValue v;
@@ -153,26 +148,39 @@ contact_get(PG_FUNCTION_ARGS)
 	int			field;
 	bool		object;
 
-	if (!open_field(fcinfo, &r, &field, true))
-		PG_RETURN_NULL();
+	if (!open_field(contact, name, &r, &field, true))
+		return NULL;
 	if (!CF_IS_LIST(field))
 	{
 		if (!contact_read_scalar(&r, field, &value))
-			PG_RETURN_NULL();
+			return NULL;
 		scalar.type = jbvString;
 		scalar.val.string.val = unconstify(char *, value.ptr);
 		scalar.val.string.len = value.len;
-		PG_RETURN_JSONB_P(JsonbValueToJsonb(&scalar));
+		return JsonbValueToJsonb(&scalar);
 	}
 	if (!contact_read_is_live(&r, field))
-		PG_RETURN_NULL();
+		return NULL;
 	v = field_items(&r, field);
 	object = field == CF_METADATA;
 	(void) pushJsonbValue(&state, object ? WJB_BEGIN_OBJECT : WJB_BEGIN_ARRAY, NULL);
 	for (int i = 0; i < v.nitems; i++)
 		if (!(v.items[i].flags & CI_TOMBSTONE))
 			push_item(&state, &v.items[i]);
-	PG_RETURN_JSONB_P(JsonbValueToJsonb(pushJsonbValue(&state, object ? WJB_END_OBJECT : WJB_END_ARRAY, NULL)));
+	return JsonbValueToJsonb(pushJsonbValue(&state, object ? WJB_END_OBJECT : WJB_END_ARRAY, NULL));
+}
+
+/*
+ * contact -> text: a field as jsonb; NULL if it has no value
+ */
+Datum
+contact_get(PG_FUNCTION_ARGS)
+{
+	Jsonb	   *result = contact_field_jsonb(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1));
+
+	if (result == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_JSONB_P(result);
 }
 
 /*
@@ -187,7 +195,7 @@ contact_get_text(PG_FUNCTION_ARGS)
 	StrView		value;
 	int			field;
 
-	if (!open_field(fcinfo, &r, &field, true))
+	if (!open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, true))
 		PG_RETURN_NULL();
 	if (!CF_IS_LIST(field))
 	{
@@ -211,7 +219,7 @@ contact_exists(PG_FUNCTION_ARGS)
 	ContactReader r;
 	int			field;
 
-	PG_RETURN_BOOL(open_field(fcinfo, &r, &field, false) && contact_read_is_live(&r, field));
+	PG_RETURN_BOOL(open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, false) && contact_read_is_live(&r, field));
 }
 
 /*
@@ -229,7 +237,7 @@ contact_primary(PG_FUNCTION_ARGS)
 	int			end;
 	int			chosen = -1;
 
-	if (!open_field(fcinfo, &r, &field, true) || !contact_read_is_live(&r, field) ||
+	if (!open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, true) || !contact_read_is_live(&r, field) ||
 		!CF_IS_LIST(field) || field == CF_ADDRESSES || field == CF_METADATA)
 		PG_RETURN_NULL();
 	for (i = contact_read_field(&r, field, &end); i < end; i++)
