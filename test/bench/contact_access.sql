@@ -93,7 +93,7 @@ FROM (VALUES
 	(8, 'metadata as jsonb', $$count(c -> 'metadata')$$, $$count(j -> 'metadata')$$),
 	(9, 'keys', $$sum(cardinality(contact_keys(c)))$$,
 		$$sum(cardinality(ARRAY(SELECT 'email:' || lower(e ->> 'address') FROM jsonb_array_elements(j -> 'emails') e UNION ALL SELECT 'tel:' || (e ->> 'number') FROM jsonb_array_elements(j -> 'phones') e)))$$),
-	(10, 'keys by path, unprefixed', $$count(contact_keys(c))$$, $$count(jsonb_path_query_array(j, '$.emails[*].address'))$$)
+	(10, 'keys, of mails as spelled', $$count(contact_keys(c))$$, $$count(jsonb_path_query_array(j, '$.emails[*].address'))$$)
 ) AS v (n, what, c, j), LATERAL contact_bench.best(ARRAY['SELECT count(c) FROM contact_bench.c', 'SELECT count(j) FROM contact_bench.j',
 	'SELECT ' || c || ' FROM contact_bench.c', 'SELECT ' || j || ' FROM contact_bench.j']) r ORDER BY n;
 
@@ -107,12 +107,10 @@ FROM contact_bench.best(ARRAY['SELECT count(t) FROM contact_bench.t', 'SELECT co
 \echo == GIN: build (ms, best of 3) and size
 CREATE TABLE contact_bench.gin (n integer, what text, tab text, def text, ms float8, bytes bigint);
 INSERT INTO contact_bench.gin VALUES
-	(1, 'contact_ops', 'c', 'c'), (2, 'contact_keys(c)', 'c', 'contact_keys(c)'),
+	(1, 'contact_ops', 'c', 'c'), (2, 'contact_keys(c)', 'c', '(contact_keys(c))'),
 	(3, 'jsonb_ops on the document', 'j', 'j'), (4, 'jsonb_path_ops on the document', 'j', 'j jsonb_path_ops'),
-	(5, 'jsonb_ops on mails', 'j', $$jsonb_path_query_array(j, '$.emails[*].address')$$),
-	(6, 'jsonb_path_ops on mails', 'j', $$jsonb_path_query_array(j, '$.emails[*].address') jsonb_path_ops$$),
-	(7, 'jsonb_path_ops on mails and phones', 'j', $$jsonb_path_query_array(j, '$.*[*].**{1}') jsonb_path_ops$$);
-DELETE FROM contact_bench.gin WHERE n = 7;
+	(5, 'jsonb_ops on mails', 'j', $$(jsonb_path_query_array(j, '$.emails[*].address'))$$),
+	(6, 'jsonb_path_ops on mails', 'j', $$(jsonb_path_query_array(j, '$.emails[*].address')) jsonb_path_ops$$);
 DO $$
 DECLARE
 	g record;
@@ -123,7 +121,7 @@ BEGIN
 		FOR g IN SELECT * FROM contact_bench.gin ORDER BY n LOOP
 			EXECUTE format('DROP INDEX IF EXISTS contact_bench.gin_%s', g.n);
 			began := clock_timestamp();
-			EXECUTE format('CREATE INDEX gin_%s ON contact_bench.%s USING gin (%s)', g.n, g.tab, CASE WHEN g.def LIKE '%(%' AND g.def NOT LIKE '% jsonb_path_ops' THEN '(' || g.def || ')' ELSE regexp_replace(g.def, '^(.*\)) jsonb_path_ops$', '(\1) jsonb_path_ops') END);
+			EXECUTE format('CREATE INDEX gin_%s ON contact_bench.%s USING gin (%s)', g.n, g.tab, g.def);
 			t := extract(epoch FROM clock_timestamp() - began) * 1000;
 			UPDATE contact_bench.gin SET ms = least(ms, t), bytes = pg_relation_size(format('contact_bench.gin_%s', g.n)::regclass) WHERE n = g.n;
 		END LOOP;
@@ -153,7 +151,7 @@ SET enable_seqscan = off;
 SELECT n, what, round(min(ms)::numeric, 1) AS ms FROM generate_series(1, 5) turn, (VALUES
 	(1, 'c && contact_ops', $$SELECT count(*) FROM contact_bench.c WHERE c && ARRAY['email:first.last' || $1 || '@example.com']$$),
 	(2, 'contact_keys(c) && array_ops', $$SELECT count(*) FROM contact_bench.c WHERE contact_keys(c) && ARRAY['email:first.last' || $1 || '@example.com']$$),
-	(3, 'j @> jsonb_path_ops or jsonb_ops', $$SELECT count(*) FROM contact_bench.j WHERE j @> jsonb_build_object('emails', jsonb_build_array(jsonb_build_object('address', 'first.last' || $1 || '@example.com')))$$),
+	(3, 'j @> jsonb_ops or jsonb_path_ops', $$SELECT count(*) FROM contact_bench.j WHERE j @> jsonb_build_object('emails', jsonb_build_array(jsonb_build_object('address', 'first.last' || $1 || '@example.com')))$$),
 	(4, 'mails ? jsonb_ops', $$SELECT count(*) FROM contact_bench.j WHERE jsonb_path_query_array(j, '$.emails[*].address') ? ('first.last' || $1 || '@example.com')$$),
 	(5, 'mails @> jsonb_path_ops', $$SELECT count(*) FROM contact_bench.j WHERE jsonb_path_query_array(j, '$.emails[*].address') @> to_jsonb('first.last' || $1 || '@example.com')$$)
 ) v (n, what, q), LATERAL contact_bench.lookups(q, turn) ms GROUP BY n, what ORDER BY n;
