@@ -20,7 +20,7 @@ SELECT a = b AS equal, a <> b AS different, a IS DISTINCT FROM b AS is_distinct,
 FROM v;
 SELECT id FROM people ORDER BY c, id;
 SELECT opcname, amname, amvalidate(o.oid) FROM pg_opclass o JOIN pg_am a ON a.oid = opcmethod
-WHERE opcnamespace = 'contactsync'::regnamespace ORDER BY amname;
+WHERE opcnamespace = 'contactsync'::regnamespace ORDER BY amname, opcname;
 
 -- index, sort and hash agree with a sequential scan
 CREATE TEMP TABLE many AS

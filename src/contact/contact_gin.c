@@ -1,12 +1,14 @@
 /*
  * contact_gin.c
- *		GIN support: the operator class contact_ops.
+ *		GIN support: the operator classes contact_ops and contact_key_ops.
  *
  * A contact is indexed under 32-bit integers:
  *
  *	0 to 17			ContactField: the field has a value, for ?
  *	all others		hash of a field, a key and (of scalars and metadata) a value,
  *					for @>; an element's hash serves && as well
+ *
+ * contact_key_ops has only the hashes that serve &&, and so is smaller.
  *
  * Against texts of the keys this halves the index and its build, and costs a
  * second look at the few rows found.  Hashes must never change: they are on
@@ -25,6 +27,7 @@
 #include "contact/contact.h"
 
 PG_FUNCTION_INFO_V1(gin_extract_contact);
+PG_FUNCTION_INFO_V1(gin_extract_contact_keys);
 PG_FUNCTION_INFO_V1(gin_extract_contact_query);
 PG_FUNCTION_INFO_V1(gin_consistent_contact);
 PG_FUNCTION_INFO_V1(gin_triconsistent_contact);
@@ -83,6 +86,37 @@ gin_extract_contact(PG_FUNCTION_ARGS)
 	int32	   *nentries = (int32 *) PG_GETARG_POINTER(1);
 
 	PG_RETURN_POINTER(contact_entries(PG_GETARG_DATUM(0), true, nentries));
+}
+
+/*
+ * Only what && looks for.
+ */
+Datum
+gin_extract_contact_keys(PG_FUNCTION_ARGS)
+{
+	int32	   *nentries = (int32 *) PG_GETARG_POINTER(1);
+	ContactReader r;
+	Datum	   *entries;
+
+	contact_read(&r, PG_GETARG_DATUM(0), CF_BIT(CF_EMAILS) | CF_BIT(CF_PHONES), true);
+	entries = palloc(sizeof(Datum) * Max(r.nitems, 1));
+	*nentries = 0;
+	for (ContactField field = CF_EMAILS; field <= CF_PHONES; field++)
+	{
+		int			end;
+
+		for (int i = contact_read_field(&r, field, &end); i < end; i++)
+		{
+			ContactItem item;
+
+			contact_read_item(&r, i, &item);
+			if (!(item.flags & CI_TOMBSTONE) && contact_key_recognises(field, item.key))
+				entries[(*nentries)++] = item_entry(field, item.key, item.value);
+		}
+	}
+	if (r.copy)
+		pfree(r.copy);
+	PG_RETURN_POINTER(entries);
 }
 
 /* The entries of those members of an array that can be keys of contacts. */

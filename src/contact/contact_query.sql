@@ -68,6 +68,9 @@ COMMENT ON FUNCTION contactsync.contact_primary(contactsync.contact, text) IS
 CREATE FUNCTION contactsync.gin_extract_contact(contactsync.contact, internal) RETURNS internal
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.gin_extract_contact(contactsync.contact, internal) IS 'GIN support';
+CREATE FUNCTION contactsync.gin_extract_contact_keys(contactsync.contact, internal) RETURNS internal
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.gin_extract_contact_keys(contactsync.contact, internal) IS 'GIN support';
 CREATE FUNCTION contactsync.gin_extract_contact_query(contactsync.contact, internal, smallint, internal, internal, internal, internal)
 	RETURNS internal LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.gin_extract_contact_query(contactsync.contact, internal, smallint, internal, internal, internal, internal) IS
@@ -92,3 +95,12 @@ CREATE OPERATOR CLASS contactsync.contact_ops DEFAULT FOR TYPE contactsync.conta
 	FUNCTION 6 contactsync.gin_triconsistent_contact(internal, smallint, contactsync.contact, integer, internal, internal, internal),
 	STORAGE integer;
 COMMENT ON OPERATOR CLASS contactsync.contact_ops USING gin IS 'Finds contacts by &&, @> and ?.';
+CREATE OPERATOR CLASS contactsync.contact_key_ops FOR TYPE contactsync.contact USING gin AS
+	OPERATOR 1 contactsync.&& (contactsync.contact, text[]),
+	FUNCTION 1 pg_catalog.btint4cmp(integer, integer),
+	FUNCTION 2 contactsync.gin_extract_contact_keys(contactsync.contact, internal),
+	FUNCTION 3 contactsync.gin_extract_contact_query(contactsync.contact, internal, smallint, internal, internal, internal, internal),
+	FUNCTION 4 contactsync.gin_consistent_contact(internal, smallint, contactsync.contact, integer, internal, internal, internal, internal),
+	FUNCTION 6 contactsync.gin_triconsistent_contact(internal, smallint, contactsync.contact, integer, internal, internal, internal),
+	STORAGE integer;
+COMMENT ON OPERATOR CLASS contactsync.contact_key_ops USING gin IS 'Finds contacts by && only, in a smaller index.';
