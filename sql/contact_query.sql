@@ -92,7 +92,7 @@ SELECT kind, c ->> 'title' AS title, length(c ->> 'note') AS note, contact_prima
 -- a field as jsonb is what it is in the whole, in order and to the byte
 SELECT id, bool_and(c -> k = v AND (c -> k)::text = v::text AND (c ->> k)::jsonb = v) AS same
 FROM (SELECT id, c FROM people UNION ALL SELECT 6, '{"emails": [{"address": "a@b.org", "verified": false, "type": "x"}], "urls": ["http://a.org", {"url": "http://b.org", "type": "y"}],
-	"phones": [{"number": "+16502530001", "extension": "4", "verified": true}], "s": "a\"b\\c\u0007", "n": -1.50, "t": true, "o": {"b": [null, {}], "a": ""}, "l": [1, "x"]}'::contact) s,
+	"phones": [{"number": "+16502530001", "extension": "4", "verified": true}], "s": "a\"b\\c\u0007", "n": -1.50, "i": -12, "z": 0, "m": 123456789012345678, "w": 1234567890123456789, "t": true, "o": {"b": [null, {}], "a": ""}, "l": [1, "x"]}'::contact) s,
 	jsonb_each(c::jsonb) e (k, v) WHERE jsonb_typeof(v) <> 'string' GROUP BY id ORDER BY id;
 
 -- subscripts read a field, and what is in it

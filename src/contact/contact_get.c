@@ -14,6 +14,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
+#include "utils/numeric.h"
 
 #include "compat.h"
 #include "contact/contact.h"
@@ -83,6 +84,20 @@ push_flag(JsonbParseState **state, const char *name, bool value)
 	(void) pushJsonbValue(state, WJB_VALUE, &v);
 }
 
+/* An integer as jsonb prints it, that 64 bits hold. */
+static bool
+is_integer(StrView json)
+{
+	int			sign = json.ptr[0] == '-';
+
+	if (json.len - sign > 18)
+		return false;
+	for (int i = sign; i < json.len; i++)
+		if (json.ptr[i] < '0' || json.ptr[i] > '9')
+			return false;
+	return true;
+}
+
 /* A value of metadata, which is kept as JSON text. */
 static void
 push_json(JsonbParseState **state, StrView json)
@@ -93,6 +108,13 @@ push_json(JsonbParseState **state, StrView json)
 	if (json.ptr[0] == '"' && memchr(json.ptr, '\\', json.len) == NULL)
 	{
 		push_string(state, WJB_VALUE, json.ptr + 1, json.len - 2);
+		return;
+	}
+	if (is_integer(json))
+	{
+		v.type = jbvNumeric;
+		v.val.numeric = int64_to_numeric(strtoll(pnstrdup(json.ptr, json.len), NULL, 10));
+		(void) pushJsonbValue(state, WJB_VALUE, &v);
 		return;
 	}
 	parsed = DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
@@ -218,8 +240,10 @@ contact_exists(PG_FUNCTION_ARGS)
 {
 	ContactReader r;
 	int			field;
+	bool		found;
 
-	PG_RETURN_BOOL(open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, false) && contact_read_is_live(&r, field));
+	found = open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, false);
+	PG_RETURN_BOOL(found && contact_read_is_live(&r, field));
 }
 
 /*
@@ -237,7 +261,8 @@ contact_primary(PG_FUNCTION_ARGS)
 	int			end;
 	int			chosen = -1;
 
-	if (!open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, true) || !contact_read_is_live(&r, field) ||
+	if (!open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, true) ||
+		!contact_read_is_live(&r, field) ||
 		!CF_IS_LIST(field) || field == CF_ADDRESSES || field == CF_METADATA)
 		PG_RETURN_NULL();
 	for (i = contact_read_field(&r, field, &end); i < end; i++)
