@@ -101,3 +101,9 @@ FROM people ORDER BY id;
 SELECT c['emails'][i]['address'] FROM people, generate_series(0, 2) i WHERE id = 1;
 SELECT c['a':'b'] FROM people;
 UPDATE people SET c['title'] = '"x"';
+
+-- more stamps than a byte can name
+WITH stamped AS MATERIALIZED (SELECT n, (SELECT jsonb_build_object('title', 'T', 'tags', jsonb_agg('t' || i), '_provenance', jsonb_object_agg('tags:t' || i,
+	jsonb_build_object('source', 's' || i, 'as_of', 'infinity', 'changed_at', '-infinity', 'flags', '[]'::jsonb))) FROM generate_series(1, n) i)::contact AS c FROM unnest('{254,255,700}'::integer[]) n)
+SELECT n, (SELECT count(DISTINCT v -> 'source') FROM jsonb_each(contact_provenance(c)) e (k, v)) AS sources, c ->> 'title' AS title, c -> 'tags' = c::jsonb -> 'tags' AS tags, contact_identical(c, c::text::contact) AS same
+FROM stamped ORDER BY n;

@@ -236,6 +236,7 @@ typedef struct ContactReader
 {
 	uint32		map;			/* CF_BIT of each field that has items */
 	int			nitems;
+	bool		wide;			/* of the layout's own */
 	const char *starts;
 	const char *entries;
 	const char *body;

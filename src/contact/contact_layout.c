@@ -5,12 +5,12 @@
  * After the varlena header, all numbers in host order and read by memcpy, so
  * that a short header does no harm:
  *
- *	u8 version, u8 reserved, u16 nitems, u16 nstamps, u16 nsources
+ *	u8 version, u8 flags, u16 nitems, u16 nstamps, u16 nsources
  *	u32 field map				bit per field that has items
  *	u16 start[popcount(map)]	index of each present field's first item,
- *								padded to a multiple of 4
  *	entry[nitems]				u32 end of its bytes in the body : 24, field : 8
- *								u8 flags, u8 parts, u16 stamp + 1
+ *								u8 parts : 4, flags : 4
+ *								u8 stamp + 1, or u16 if flags has LAYOUT_WIDE
  *	stamp[nstamps]				i64 as_of, i64 changed_at, u16 source, u8 flags,
  *								u8 zero; sorted, equal stamps are stored once
  *	u32 source end[nsources], source names
@@ -31,17 +31,23 @@
 
 #define LAYOUT_VERSION		1
 
-/* bits of an entry's parts byte */
+/* header flag: more stamps than a byte can name */
+#define LAYOUT_WIDE			0x01
+
+/* what an item's bytes hold before its value: four bits of an entry */
 #define PART_KEY			0x01	/* else the key equals the value */
 #define PART_NOKEY			0x02	/* no key at all */
 #define PART_TYPE			0x04
 #define PART_EXTENSION		0x08
-#define PART_ADDRESS		0x10
+
+/* the parts of an address need no bit */
+#define HAS_ADDRESS(field_, flags_) \
+	((field_) == CF_ADDRESSES && !((flags_) & CI_TOMBSTONE))
 
 typedef struct LayoutHeader
 {
 	uint8		version;
-	uint8		reserved;
+	uint8		flags;
 	uint16		nitems;
 	uint16		nstamps;
 	uint16		nsources;
@@ -56,6 +62,8 @@ typedef struct LayoutEntry
 	uint16		stamp;			/* index + 1, 0 = none */
 } LayoutEntry;
 
+#define ENTRY_SIZE(wide_)	((wide_) ? 7 : 6)	/* of a LayoutEntry as stored */
+
 typedef struct LayoutStamp
 {
 	int64		as_of;
@@ -67,6 +75,29 @@ typedef struct LayoutStamp
 } LayoutStamp;
 
 #define STAMP_SIZE			20	/* of a LayoutStamp as stored */
+
+static void
+put_entry(char *p, bool wide, const LayoutEntry *entry)
+{
+	memcpy(p, &entry->end_field, sizeof(entry->end_field));
+	p[4] = (char) (entry->parts << 4 | entry->flags);
+	if (wide)
+		memcpy(p + 5, &entry->stamp, sizeof(entry->stamp));
+	else
+		p[5] = (char) entry->stamp;
+}
+
+static inline void
+get_entry(const char *p, bool wide, LayoutEntry *entry)
+{
+	memcpy(&entry->end_field, p, sizeof(entry->end_field));
+	entry->flags = p[4] & 0x0f;
+	entry->parts = (uint8) p[4] >> 4;
+	if (wide)
+		memcpy(&entry->stamp, p + 5, sizeof(entry->stamp));
+	else
+		entry->stamp = (uint8) p[5];
+}
 
 static inline int
 varint_size(uint32 n)
@@ -126,8 +157,6 @@ item_parts(const ContactItem *item)
 		parts |= PART_TYPE;
 	if (item->extension.len > 0)
 		parts |= PART_EXTENSION;
-	if (item->field == CF_ADDRESSES && !(item->flags & CI_TOMBSTONE))
-		parts |= PART_ADDRESS;
 	return parts;
 }
 
@@ -142,7 +171,7 @@ item_size(const ContactItem *item, uint8 parts)
 		size += part_size(item->type);
 	if (parts & PART_EXTENSION)
 		size += part_size(item->extension);
-	if (parts & PART_ADDRESS)
+	if (HAS_ADDRESS(item->field, item->flags))
 	{
 		for (int i = 0; i < CA_COUNT; i++)
 			size += part_size(item->part[i]);
@@ -292,7 +321,7 @@ put_item(char *p, const ContactItem *item, uint8 parts)
 		p = put_part(p, item->type);
 	if (parts & PART_EXTENSION)
 		p = put_part(p, item->extension);
-	if (parts & PART_ADDRESS)
+	if (HAS_ADDRESS(item->field, item->flags))
 	{
 		for (int i = 0; i < CA_COUNT; i++)
 			p = put_part(p, item->part[i]);
@@ -311,6 +340,7 @@ contact_form(const ContactValue *v)
 	Size		body = 0;
 	Size		size;
 	int			nfields;
+	int			entry_size;
 	Contact    *c;
 	char	   *p;
 	char	   *bytes;
@@ -328,10 +358,13 @@ contact_form(const ContactValue *v)
 	head.version = LAYOUT_VERSION;
 	head.nitems = v->nitems;
 	head.nstamps = t.nstamps;
+	if (head.nstamps >= 0xff)
+		head.flags |= LAYOUT_WIDE;
+	entry_size = ENTRY_SIZE(head.flags & LAYOUT_WIDE);
 	head.nsources = t.nsources;
 	nfields = pg_popcount32(head.map);
-	size = VARHDRSZ + sizeof(head) + TYPEALIGN(4, nfields * sizeof(uint16)) +
-		v->nitems * sizeof(LayoutEntry) + head.nstamps * STAMP_SIZE +
+	size = VARHDRSZ + sizeof(head) + nfields * sizeof(uint16) +
+		v->nitems * entry_size + head.nstamps * STAMP_SIZE +
 		head.nsources * sizeof(uint32) + t.names + body;
 	c = palloc0(size);
 	SET_VARSIZE(c, size);
@@ -346,7 +379,7 @@ contact_form(const ContactValue *v)
 		if (i == 0 || v->items[i - 1].field != v->items[i].field)
 			memcpy(p + sizeof(uint16) * n++, &start, sizeof(start));
 	}
-	p += TYPEALIGN(4, nfields * sizeof(uint16));
+	p += nfields * sizeof(uint16);
 
 	bytes = (char *) c + size - body;
 	for (int i = 0; i < v->nitems; i++)
@@ -359,8 +392,8 @@ contact_form(const ContactValue *v)
 		entry.end_field = end << 8 | item->field;
 		entry.flags = item->flags;
 		entry.stamp = item->stamp < 0 ? 0 : t.stamp_of[item->stamp];
-		memcpy(p, &entry, sizeof(entry));
-		p += sizeof(entry);
+		put_entry(p, head.flags & LAYOUT_WIDE, &entry);
+		p += entry_size;
 		bytes = put_item(bytes, item, entry.parts);
 	}
 	put_stamps(p, &t);
@@ -384,13 +417,13 @@ check_version(int version)
  * zeroed memory.  The result is where they end.
  */
 static inline uint32
-read_item(const char *stored, const char *body, uint32 begin, ContactItem *item)
+read_item(const char *stored, bool wide, const char *body, uint32 begin, ContactItem *item)
 {
 	LayoutEntry entry;
 	const char *from = body + begin;
 	uint32		end;
 
-	memcpy(&entry, stored, sizeof(entry));
+	get_entry(stored, wide, &entry);
 	end = entry.end_field >> 8;
 	item->field = entry.end_field & 0xff;
 	item->flags = entry.flags;
@@ -401,7 +434,7 @@ read_item(const char *stored, const char *body, uint32 begin, ContactItem *item)
 		from = get_part(from, &item->type);
 	if (entry.parts & PART_EXTENSION)
 		from = get_part(from, &item->extension);
-	if (entry.parts & PART_ADDRESS)
+	if (HAS_ADDRESS(item->field, item->flags))
 	{
 		for (int j = 0; j < CA_COUNT; j++)
 			from = get_part(from, &item->part[j]);
@@ -419,7 +452,7 @@ item_end(const ContactReader *r, int i)
 {
 	uint32		end_field;
 
-	memcpy(&end_field, r->entries + i * sizeof(LayoutEntry), sizeof(end_field));
+	memcpy(&end_field, r->entries + i * ENTRY_SIZE(r->wide), sizeof(end_field));
 	return end_field >> 8;
 }
 
@@ -437,9 +470,9 @@ contact_deform(const Contact *c, ContactValue *v)
 
 	memcpy(&head, p, sizeof(head));
 	check_version(head.version);
-	p += sizeof(head) + TYPEALIGN(4, pg_popcount32(head.map) * sizeof(uint16));
+	p += sizeof(head) + pg_popcount32(head.map) * sizeof(uint16);
 	entries = p;
-	p += head.nitems * sizeof(LayoutEntry);
+	p += head.nitems * ENTRY_SIZE(head.flags & LAYOUT_WIDE);
 
 	v->nitems = head.nitems;
 	v->nstamps = head.nstamps;
@@ -469,7 +502,10 @@ contact_deform(const Contact *c, ContactValue *v)
 
 	bytes = names + names_len;
 	for (int i = 0; i < head.nitems; i++)
-		begin = read_item(entries + i * sizeof(LayoutEntry), bytes, begin, &v->items[i]);
+	{
+		begin = read_item(entries, head.flags & LAYOUT_WIDE, bytes, begin, &v->items[i]);
+		entries += ENTRY_SIZE(head.flags & LAYOUT_WIDE);
+	}
 }
 
 /*
@@ -493,9 +529,10 @@ locate(ContactReader *r, const char *data, Size have, uint32 fields, bool bytes)
 	r->starts = data + sizeof(head);
 	r->map = head.map;
 	r->nitems = head.nitems;
-	at = sizeof(head) + TYPEALIGN(4, pg_popcount32(head.map) * sizeof(uint16));
+	at = sizeof(head) + pg_popcount32(head.map) * sizeof(uint16);
 	r->entries = data + at;
-	at += head.nitems * sizeof(LayoutEntry);
+	r->wide = head.flags & LAYOUT_WIDE;
+	at += head.nitems * ENTRY_SIZE(r->wide);
 	wanted = head.map & fields;
 	if (!bytes || wanted == 0)
 		return at;
@@ -571,7 +608,7 @@ void
 contact_read_item(const ContactReader *r, int i, ContactItem *item)
 {
 	memset(item, 0, sizeof(*item));
-	(void) read_item(r->entries + i * sizeof(LayoutEntry), r->body,
+	(void) read_item(r->entries + i * ENTRY_SIZE(r->wide), r->wide, r->body,
 					 i > 0 ? item_end(r, i - 1) : 0, item);
 }
 
@@ -585,7 +622,7 @@ contact_read_scalar(const ContactReader *r, ContactField field, StrView *value)
 
 	if (i == end)
 		return false;
-	memcpy(&entry, r->entries + i * sizeof(LayoutEntry), sizeof(entry));
+	get_entry(r->entries + i * ENTRY_SIZE(r->wide), r->wide, &entry);
 	if (entry.flags & CI_TOMBSTONE)
 		return false;
 	/* a scalar has no key, no type: its bytes are its value */
@@ -599,7 +636,7 @@ contact_read_scalar(const ContactReader *r, ContactField field, StrView *value)
 uint8
 contact_read_flags(const ContactReader *r, int i)
 {
-	return ((const uint8 *) r->entries)[i * sizeof(LayoutEntry) + offsetof(LayoutEntry, flags)];
+	return r->entries[i * ENTRY_SIZE(r->wide) + 4] & 0x0f;
 }
 
 bool

@@ -14,7 +14,7 @@
 #include "contact/contact.h"
 
 /* A longer text might be beyond the caps as jsonb. */
-#define PARSE_MAX_INPUT		(CONTACT_MAX_INPUT / 16)
+#define PARSE_MAX_INPUT		(64 * 1024)
 
 /* Members of an element, as bits; an address's parts from PARSE_PART on. */
 #define PARSE_VALUE			0x01
