@@ -162,7 +162,12 @@ extern int	contact_value_cmp(const ContactValue *a, const ContactValue *b);
 /* Index of the item with this identity, or -1. */
 extern int	contact_find(const ContactValue *v, ContactField field, StrView key);
 
-/* contact_norm.c: keys.  Result palloc'd; ptr is NULL if nothing usable. */
+/*
+ * contact_norm.c: keys.  Result palloc'd; ptr is NULL if nothing usable.  Never
+ * throw, as LEAKPROOF functions call them.  A usable address's key is its own
+ * key, and a phone element's key begins with "+" only if contact_phone_key
+ * knows the number: contact_key_recognises counts on both.
+ */
 extern StrView contact_phone_key(StrView number, StrView extension);
 extern StrView contact_element_key(ContactField field, const ContactItem *item);
 extern StrView contact_name_key(StrView name);	/* folded, blanks collapsed */
