@@ -122,6 +122,14 @@ extern void contact_vcard_add_metadata(VcardMap *m, StrView key, StrView text);
 extern int	contact_vcard_find_label(const VcardMap *m, StrView group);
 extern bool contact_vcard_is_label(const VcardProperty *prop);
 
+/* Parts that say something, with the separator between them. */
+extern StrView contact_vcard_join(const StrView *parts, int n, const char *separator);
+/* A date as YYYY-MM-DD or --MM-DD; as it is if it is not one. */
+extern StrView contact_vcard_date(StrView s, StrView omitted_year);
+extern bool contact_vcard_is_uri(StrView s);
+/* A number, or tel: URI, as value and extension of an item. */
+extern void contact_vcard_read_phone(StrView s, ContactItem *item);
+
 /* The label that TYPE words make; absent if they say nothing. */
 extern StrView contact_vcard_type(bool phone, const StrView *words, int nwords);
 

@@ -167,8 +167,8 @@ split(StrView raw, char separator, StrView *parts, int maxparts)
 }
 
 /* Parts that say something, with ", " between them. */
-static StrView
-join(const StrView *parts, int n, const char *separator)
+StrView
+contact_vcard_join(const StrView *parts, int n, const char *separator)
 {
 	StringInfoData buf;
 
@@ -242,7 +242,7 @@ contact_vcard_type(bool phone, const StrView *words, int nwords)
 				kept[n++] = word;
 		}
 	}
-	return join(kept, n, " ");
+	return contact_vcard_join(kept, n, " ");
 }
 
 /* Spaces at the ends only: contact_text_clean looks at all of a text. */
@@ -366,7 +366,7 @@ take_org(VcardMap *m, const VcardProperty *prop)
 
 	for (int i = 0; i < n; i++)
 		units[i] = contact_vcard_text(units[i]);
-	department = n > 1 ? join(units + 1, n - 1, ", ") : strview(NULL, 0);
+	department = n > 1 ? contact_vcard_join(units + 1, n - 1, ", ") : strview(NULL, 0);
 	if (n == 0 || (units[0].len == 0 && department.len == 0))
 		return true;
 	if (m->has_org)
@@ -389,8 +389,8 @@ two_digits(const char *p)
  * A date of whatever shape as YYYY-MM-DD, or --MM-DD without a year; as it is
  * if it is not one.  A time behind it is cut off.
  */
-static StrView
-date_text(StrView s, StrView omitted_year)
+StrView
+contact_vcard_date(StrView s, StrView omitted_year)
 {
 	char		p[11] = {0};
 	int			year = 4;
@@ -429,13 +429,13 @@ take_birthday(VcardMap *m, const VcardProperty *prop)
 	StrView		text = contact_vcard_text(prop->value);
 
 	if (text.len > 0)
-		text = date_text(text, param(prop, "X-APPLE-OMIT-YEAR"));
+		text = contact_vcard_date(text, param(prop, "X-APPLE-OMIT-YEAR"));
 	return add_scalar(m, CF_BIRTHDAY, text);
 }
 
 /* "scheme:", but not the drive of a Windows path. */
-static bool
-is_uri(StrView s)
+bool
+contact_vcard_is_uri(StrView s)
 {
 	int			i = 0;
 
@@ -475,7 +475,7 @@ take_photo(VcardMap *m, const VcardProperty *prop)
 	if (!prop->base64)
 	{
 		text = contact_vcard_text(prop->value);
-		return text.len == 0 || (is_uri(text) && add_scalar(m, CF_PHOTO, text));
+		return text.len == 0 || (contact_vcard_is_uri(text) && add_scalar(m, CF_PHOTO, text));
 	}
 	if (prop->value.len == 0)
 		return true;
@@ -507,8 +507,8 @@ cut_scheme(StrView s, const char *scheme)
  * "number;ext=7" and tel: URIs as a number and its extension; what else a URI
  * says stays with the number.
  */
-static void
-read_phone(StrView s, ContactItem *item)
+void
+contact_vcard_read_phone(StrView s, ContactItem *item)
 {
 	StrView		parts[3];
 	int			at = -1;
@@ -527,7 +527,7 @@ read_phone(StrView s, ContactItem *item)
 	parts[2] = contact_text_clean(strview(s.ptr + at + 5, end - at - 5));
 	if (parts[0].len == 0 || parts[2].len == 0)
 		return;
-	item->value = parts[1].len > 0 ? join(parts, 2, "") : parts[0];
+	item->value = parts[1].len > 0 ? contact_vcard_join(parts, 2, "") : parts[0];
 	item->extension = parts[2];
 }
 
@@ -540,7 +540,7 @@ take_element(VcardMap *m, const VcardProperty *prop, ContactField field)
 	item.field = field;
 	set_type(m, prop, &item);
 	if (field == CF_PHONES)
-		read_phone(text, &item);
+		contact_vcard_read_phone(text, &item);
 	else
 		item.value = field == CF_EMAILS ? cut_scheme(text, "mailto:") : text;
 	add_item(m, &item);
@@ -558,7 +558,7 @@ take_address(VcardMap *m, const VcardProperty *prop)
 		parts[i] = i < n ? contact_vcard_text(parts[i]) : strview(NULL, 0);
 	item.field = CF_ADDRESSES;
 	set_type(m, prop, &item);
-	item.part[CA_STREET] = join(parts, 3, ", ");
+	item.part[CA_STREET] = contact_vcard_join(parts, 3, ", ");
 	item.part[CA_CITY] = parts[3];
 	item.part[CA_REGION] = parts[4];
 	item.part[CA_POSTAL_CODE] = parts[5];
@@ -788,7 +788,7 @@ map_formatted(VcardMap *m)
 		parts[2] = scalar(m, CF_MIDDLE_NAME);
 		parts[3] = scalar(m, CF_LAST_NAME);
 		parts[4] = scalar(m, CF_SUFFIX);
-		if (!strview_same(join(parts, 5, " "), text))
+		if (!strview_same(contact_vcard_join(parts, 5, " "), text))
 			contact_vcard_add_metadata(m, strview_of("formatted_name"), text);
 		return;
 	}
