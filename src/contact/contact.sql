@@ -137,3 +137,16 @@ CREATE FUNCTION contactsync.to_vcard(c contactsync.contact, version text DEFAULT
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_to_vcard_sql';
 COMMENT ON FUNCTION contactsync.to_vcard(contactsync.contact, text) IS
 	'The contact as a vCard of version 3.0 or 4.0. Error: 22023 for any other version.';
+
+CREATE FUNCTION contactsync.csv_lines(content text, delimiter text DEFAULT NULL) RETURNS SETOF text[]
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_csv_lines_text';
+COMMENT ON FUNCTION contactsync.csv_lines(text, text) IS
+	'The lines of CSV text that are not blank, the header being the first; without a delimiter it is found out. Errors: 22P02 unterminated quote, 22023, 54000.';
+CREATE FUNCTION contactsync.csv_lines(content bytea, delimiter text DEFAULT NULL) RETURNS SETOF text[]
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_csv_lines_bytea';
+COMMENT ON FUNCTION contactsync.csv_lines(bytea, text) IS
+	'The lines of a CSV file as it is: UTF-8, UTF-16 with a byte order mark, else Windows-1252. Errors: 22P02 unterminated quote, 22021 null bytes, 22023, 54000.';
+CREATE FUNCTION contactsync.contact_from_csv(header text[], line text[], date_order text DEFAULT 'mdy') RETURNS contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
+COMMENT ON FUNCTION contactsync.contact_from_csv(text[], text[], text) IS
+	'A line of an address book exported by Google, Outlook or Thunderbird, or with plain column names; what has no field goes to metadata. Errors: 22023, 54000.';
