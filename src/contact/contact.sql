@@ -150,3 +150,12 @@ CREATE FUNCTION contactsync.contact_from_csv(header text[], line text[], date_or
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_from_csv(text[], text[], text) IS
 	'A line of an address book exported by Google, Outlook or Thunderbird, or with plain column names; what has no field goes to metadata. Errors: 22023, 54000.';
+
+CREATE FUNCTION contactsync.from_jscontact(card jsonb) RETURNS contactsync.contact
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_from_jscontact';
+COMMENT ON FUNCTION contactsync.from_jscontact(jsonb) IS
+	'The contact of a JSContact card (RFC 9553); what has no field is metadata.jscontact, and to_jscontact gives it back. Errors: 22P02 with the JSON path in the detail, 54000 above a limit.';
+CREATE FUNCTION contactsync.to_jscontact(c contactsync.contact) RETURNS jsonb
+	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_to_jscontact';
+COMMENT ON FUNCTION contactsync.to_jscontact(contactsync.contact) IS
+	'The contact as a JSContact card (RFC 9553), its provenance under contactsync.dev:stamps. Without metadata.uid the uid is made of the content, and changes with it.';
