@@ -587,7 +587,14 @@ contact_js_read_entry(JsReader *r, JsMember member, JsonbContainer *entry,
 			item->field = CF_PHONES;
 			if (!read_text(r, entry, "number", true, &number))
 				return false;
-			contact_vcard_read_phone(contact_text_clean(number), item);
+			if (contact_js_get(entry, JS_EXTENSION))
+			{
+				item->value = number;
+				if (!read_text(r, entry, JS_EXTENSION, true, &item->extension))
+					return false;
+			}
+			else
+				contact_vcard_read_phone(contact_text_clean(number), item);
 			break;
 		case JS_ADDRESSES:
 			item->field = CF_ADDRESSES;
@@ -809,7 +816,10 @@ nesting(JsonbContainer *container)
 	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE && most <= CONTACT_MAX_NESTING)
 	{
 		if (token == WJB_BEGIN_ARRAY || token == WJB_BEGIN_OBJECT)
-			most = Max(most, ++depth);
+		{
+			depth++;
+			most = Max(most, depth);
+		}
 		else if (token == WJB_END_ARRAY || token == WJB_END_OBJECT)
 			depth--;
 	}

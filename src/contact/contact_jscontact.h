@@ -62,6 +62,7 @@ typedef struct JsSlotInfo
 #define JS_METADATA			JS_VENDOR "metadata"
 #define JS_BIRTHDAY			JS_VENDOR "birthday"
 #define JS_VERIFIED			JS_VENDOR "verified"
+#define JS_EXTENSION		JS_VENDOR "extension"	/* where a number cannot have it */
 #define JS_LABEL			JS_VENDOR "label"	/* of addresses: RFC 9553 has none */
 
 typedef struct JsReader

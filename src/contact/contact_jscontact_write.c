@@ -187,25 +187,37 @@ put_address(StringInfo buf, const ContactItem *item)
 	appendStringInfoChar(buf, ']');
 }
 
-/* A number with its extension: a URI, if it has the form of a global number. */
+/*
+ * A number with its extension: a URI, if it has the form of a global number.
+ * What would read back as something else has its extension apart.
+ */
 static void
 put_number(StringInfo buf, const ContactItem *item)
 {
 	bool		uri = item->value.len > 1 && item->value.ptr[0] == '+';
 	StrView		parts[4];
+	StrView		text = item->value;
+	ContactItem again = {0};
 
-	if (item->extension.len == 0)
-	{
-		put_text(buf, "number", item->value);
-		return;
-	}
 	for (int i = 1; i < item->value.len && uri; i++)
 		uri = isdigit((unsigned char) item->value.ptr[i]) || strchr("-.()", item->value.ptr[i]) != NULL;
 	parts[0] = strview_of(uri ? "tel:" : "");
 	parts[1] = item->value;
 	parts[2] = strview_of(";ext=");
 	parts[3] = item->extension;
-	put_text(buf, "number", contact_vcard_join(parts, 4, ""));
+	if (item->extension.len > 0)
+		text = contact_vcard_join(parts, 4, "");
+	again.field = CF_PHONES;
+	contact_vcard_read_phone(text, &again);
+	if (contact_item_normalize(&again) && strview_same(again.value, item->value) &&
+		strview_same(again.extension, item->extension))
+	{
+		put_text(buf, "number", text);
+		return;
+	}
+	put_text(buf, "number", item->value);
+	put_name(buf, strview_of(JS_EXTENSION));
+	contact_js_put_string(buf, item->extension);
 }
 
 /* Members of an entry of a list, without braces; value aside if it has not changed. */
@@ -482,7 +494,7 @@ adapt_element(JsWriter *w, JsMember member, StringInfo buf, const JsonbValue *id
 {
 	static const char *const managed[] = {
 		"contexts", "features", "label", "pref", JS_LABEL, JS_VERIFIED,
-		"address", "number", "uri"
+		"address", "number", "uri", JS_EXTENSION
 	};
 	ContactError error;
 	JsReader	r = {0};
@@ -495,14 +507,13 @@ adapt_element(JsWriter *w, JsMember member, StringInfo buf, const JsonbValue *id
 	if (!contact_js_read_entry(&r, member, entry->val.binary.data, &item, &taken))
 		return;
 	at = taken ? contact_find(w->v, item.field, item.key) : -1;
-	if (taken && (at < 0 || !belongs(w, member, &w->v->items[at], elsewhere)) &&
-		(at >= 0 || elsewhere->nitems == 0 ||
-		 bsearch(&item, elsewhere->items, elsewhere->nitems, sizeof(ContactItem), item_cmp) == NULL))
+	if (taken && (at < 0 || (w->v->items[at].flags & CI_TOMBSTONE)))
 		return;					/* the contact no longer has it */
 	put_name(buf, js_string(id));
 	if (at >= 0)
 		used[at] = true;
-	if (at < 0 || contact_item_same(&item, &w->v->items[at]))
+	if (at < 0 || contact_item_same(&item, &w->v->items[at]) ||
+		!belongs(w, member, &w->v->items[at], elsewhere))
 	{
 		contact_js_put_value(buf, entry);
 		return;
