@@ -84,19 +84,25 @@ parse(StrView json)
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in, CStringGetDatum(pnstrdup(json.ptr, json.len))));
 }
 
-/* A key of metadata that is text as it would be read; absent if it is not. */
+/* A key of metadata that is a string; absent if it is not. */
 static StrView
-metadata_text(const ContactValue *v, const char *key)
+metadata_string(const ContactValue *v, const char *key)
 {
 	const ContactItem *item = find(v, CF_METADATA, key);
 	JsonbValue	value;
-	StrView		s;
 
-	if (item == NULL || item->value.len < 2 || item->value.ptr[0] != '"')
+	if (item == NULL || item->value.len < 2 || item->value.ptr[0] != '"' ||
+		!JsonbExtractScalar(&parse(item->value)->root, &value))
 		return strview(NULL, 0);
-	if (!JsonbExtractScalar(&parse(item->value)->root, &value))
-		return strview(NULL, 0);
-	s = js_string(&value);
+	return js_string(&value);
+}
+
+/* One that is text as reading would leave it. */
+static StrView
+metadata_text(const ContactValue *v, const char *key)
+{
+	StrView		s = metadata_string(v, key);
+
 	return strview_same(contact_text_clean(s), s) ? s : strview(NULL, 0);
 }
 
@@ -741,7 +747,7 @@ put_metadata(JsWriter *w, StringInfo buf, bool vcard)
 		if (item->field != CF_METADATA || (item->flags & CI_TOMBSTONE) ||
 			(vcard && contact_vcard_is(item->key, "vcard")) ||
 			(w->residue && contact_vcard_is(item->key, "jscontact")) ||
-			(contact_vcard_is(item->key, "uid") && metadata_text(w->v, "uid").len > 0) ||
+			(contact_vcard_is(item->key, "uid") && metadata_string(w->v, "uid").len > 0) ||
 			(contact_vcard_is(item->key, "role") && metadata_text(w->v, "role").len > 0) ||
 			(contact_vcard_is(item->key, "formatted_name") && formatted_name(w).len > 0))
 			continue;
@@ -813,7 +819,7 @@ write_card(const ContactValue *v, StringInfo buf)
 	Jsonb	   *residue = item && item->value.ptr[0] == '{' ? parse(item->value) : NULL;
 	JsonbContainer *vcard = vcard_properties(v);
 	JsonbValue *version;
-	StrView		uid = metadata_text(v, "uid");
+	StrView		uid = metadata_string(v, "uid");
 
 	w.v = v;
 	w.residue = residue ? &residue->root : NULL;
@@ -824,7 +830,8 @@ write_card(const ContactValue *v, StringInfo buf)
 		vcard = NULL;
 
 	appendStringInfoString(buf, "{\"@type\": \"Card\"");
-	put_text(buf, "version", js_string(version).len > 0 ? js_string(version) : strview_of("1.0"));
+	put_name(buf, strview_of("version"));
+	contact_js_put_string(buf, version && version->type == jbvString ? js_string(version) : strview_of("1.0"));
 	put_text(buf, "uid", uid.len > 0 ? uid : contact_js_content_uid(v));
 	for (int m = 0; m < JS_MEMBERS; m++)
 	{
