@@ -61,8 +61,7 @@ SELECT count(*), bool_and(contact_identical(c, c::text::contact)) FROM generate_
 -- hostile input: soon, and within the limits
 SELECT jsonb_array_length(c -> 'tags') FROM contact_from_csv('{Labels}', ARRAY[(SELECT string_agg(i::text, ' ::: ') FROM generate_series(1, 5000) i)]) c;
 SELECT contact_from_csv('{Labels}', ARRAY[(SELECT string_agg(i::text, ';') FROM generate_series(1, 12000) i)]);
-SELECT contact_from_csv('{Notes}', ARRAY[repeat(E'\x01', 500000)]);
-SELECT contact_from_csv('{Notes}', ARRAY[repeat('x', 2000000)]);
+SELECT contact_from_csv('{Notes}', ARRAY[repeat('x', 17000000)]);
 SELECT contact_from_csv(array_agg('Name'::text), array_agg(repeat('ab ', 100))) ->> 'last_name' FROM generate_series(1, 2000);
 SELECT length(contact_from_csv('{Name,First Name,Nickname}', ARRAY[repeat('a ', 200000), repeat('b', 200000), repeat('a ', 500)]) -> 'metadata' ->> 'formatted_name');
 SELECT cardinality(line) FROM csv_lines(repeat(',', 9999)) line;

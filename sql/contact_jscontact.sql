@@ -84,10 +84,9 @@ SELECT card, pg_temp.fault(card) FROM unnest(ARRAY['[]', '1', '{"@type": "Event"
 SELECT from_jscontact(NULL) IS NULL;
 
 -- hostile input: within the limits, and soon
-SELECT pg_temp.fault(jsonb_build_object('x', repeat('y', 1100000)));
+SELECT pg_temp.fault(jsonb_build_object('x', repeat('y', 17000000)));
 SELECT pg_temp.fault((repeat('{"a":', 40) || '1' || repeat('}', 40))::jsonb);
 SELECT pg_temp.fault(jsonb_build_object('keywords', jsonb_object_agg('k' || i, true))) FROM generate_series(1, 11000) i;
-SELECT pg_temp.fault(jsonb_build_object('notes', jsonb_build_object('n', jsonb_build_object('note', repeat(E'\x01', 600000)))));
 SELECT length(c ->> 'middle_name') FROM from_jscontact((SELECT jsonb_build_object('name', jsonb_build_object('components', jsonb_agg('{"kind": "given2", "value": "x"}'::jsonb))) FROM generate_series(1, 20000))) c;
 SELECT jsonb_array_length(c -> 'emails'), contact_identical(c, from_jscontact(to_jscontact(c))) FROM from_jscontact((SELECT jsonb_build_object('emails', jsonb_object_agg('e' || i, jsonb_build_object('address', i || '@example.org', 'label', 'x'))) FROM generate_series(1, 5000) i)) c;
 SELECT jsonb_array_length(c -> 'urls'), contact_identical(c, from_jscontact(to_jscontact(c))) FROM from_jscontact((SELECT jsonb_build_object('links', jsonb_object_agg('l' || i, l), 'onlineServices', jsonb_object_agg('s' || i, l)) FROM generate_series(1, 4000) i, jsonb_build_object('uri', 'http://example.org/' || i) l)) c;

@@ -355,8 +355,6 @@ extern char *contact_diff_json(const ContactValue *old, const ContactValue *new)
 struct Node;
 extern Contact *contact_from_jsonb(const Jsonb *json, struct Node *escontext);
 extern void contact_error_report(const ContactError *error, struct Node *escontext);
-/* Throws 54000 for a value that would not read back from its text. */
-extern void contact_check_size(const ContactValue *v);
 
 #endif							/* !FRONTEND */
 #endif							/* CONTACTSYNC_CONTACT_H */

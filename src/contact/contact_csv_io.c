@@ -300,11 +300,11 @@ text_array(ArrayType *array, int *n)
 				(errcode(ERRCODE_ARRAY_SUBSCRIPT_ERROR),
 				 errmsg("header and line must be one-dimensional arrays")));
 	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, n);
-	if (*n > CONTACT_MAX_ITEMS || VARSIZE_ANY_EXHDR(array) > CONTACT_MAX_INPUT)
+	if (*n > CONTACT_MAX_ITEMS || VARSIZE_ANY_EXHDR(array) > CONTACT_MAX_SIZE)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("CSV line is too large"),
-				 errdetail("It may have %d fields and %d bytes.", CONTACT_MAX_ITEMS, CONTACT_MAX_INPUT)));
+				 errdetail("It may have %d fields and %d bytes.", CONTACT_MAX_ITEMS, CONTACT_MAX_SIZE)));
 	result = palloc0(sizeof(StrView) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
 		if (!nulls[i])
@@ -361,6 +361,5 @@ contact_from_csv(PG_FUNCTION_ARGS)
 				 errmsg("unknown date order \"%s\"", order),
 				 errhint("It is \"mdy\" or \"dmy\", and counts where 1/2/1980 does not show it.")));
 	contact_csv_map(header->columns, header->ncolumns, values, n, pg_strcasecmp(order, "mdy") == 0, &v);
-	contact_check_size(&v);
 	PG_RETURN_CONTACT_P(contact_form(&v));
 }

@@ -76,24 +76,6 @@ contact_from_text(char *text, struct Node *escontext)
 	return contact_from_jsonb(DatumGetJsonbP(json), escontext);
 }
 
-void
-contact_check_size(const ContactValue *v)
-{
-	StringInfoData buf;
-	int			len;
-
-	initStringInfo(&buf);
-	contact_to_json(&buf, v, true);
-	len = buf.len;
-	pfree(buf.data);
-	if (len > CONTACT_MAX_INPUT || v->nitems > CONTACT_MAX_ITEMS)
-		ereport(ERROR,
-				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
-				 errmsg("contact is too large"),
-				 errdetail("It may have %d values, and %d bytes as text.",
-						   CONTACT_MAX_ITEMS, CONTACT_MAX_INPUT)));
-}
-
 /*
  * contact_in(cstring) -> contact
  */

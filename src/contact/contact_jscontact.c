@@ -1087,7 +1087,7 @@ read_card(const Jsonb *json, ContactValue *v, ContactError *error)
 	r.error = error;
 	if (!JB_ROOT_IS_OBJECT(json))
 		return fail(&r, NULL, "expected an object");
-	if (VARSIZE_ANY_EXHDR(json) > CONTACT_MAX_INPUT)
+	if (VARSIZE_ANY_EXHDR(json) > CONTACT_MAX_SIZE)
 		return too_large(&r, "contact is too large");
 	if (nesting(card) > CONTACT_MAX_NESTING)
 		return too_large(&r, "contact is nested too deeply");
@@ -1137,6 +1137,5 @@ contact_from_jscontact(PG_FUNCTION_ARGS)
 
 	if (!read_card(PG_GETARG_JSONB_P(0), &v, &error))
 		contact_error_report(&error, fcinfo->context);
-	contact_check_size(&v);
 	PG_RETURN_CONTACT_P(contact_form(&v));
 }
