@@ -143,6 +143,10 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 	if (!OidIsValid(database))
 	{
 		run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		/* the worker is to see that its extension is gone */
+		if (IsA(pstmt->utilityStmt, DropStmt) &&
+			((DropStmt *) pstmt->utilityStmt)->removeType == OBJECT_EXTENSION)
+			worker_wake();
 		return;
 	}
 	held = hold(database);

@@ -144,6 +144,21 @@ $run = sql(q{SELECT sync('keyless')});
 is(sql("SELECT wait_for_run($run, '20 s')") . ' ' . sql("SELECT error_code FROM runs WHERE id = $run"), 'failed 58P01', 'a secret file that is missing fails its run');
 is((run_source())[0], 'succeeded', 'and no other');
 
+# ---- polling, by itself ----
+sql(qq{SELECT add_source('polled', 'demo', '{"url": "http://127.0.0.1:$port/api", "poll": "1 s", "allow_http": true, "allow_private": true}',
+	'{"token": {"file": "$dir/token"}}')});
+ok($node->poll_query_until('postgres', q{SELECT count(*) >= 3 FROM contactsync.runs WHERE source = 'polled' AND cause = 'schedule' AND state = 'succeeded'}),
+	'a source is polled at its interval');
+is(sql(q{SELECT string_agg(DISTINCT kind, ' ' ORDER BY kind) FROM runs WHERE source = 'polled'}), 'full incremental', 'first everything, then what changed');
+set_crm(fault => 503);
+ok($node->poll_query_until('postgres', q{SELECT state = 'failing' AND failures >= 2 FROM contactsync.sources WHERE name = 'polled'}), 'one that fails is asked again');
+set_crm(fault => undef);
+ok($node->poll_query_until('postgres', q{SELECT state = 'active' AND failures = 0 FROM contactsync.sources WHERE name = 'polled'}), 'until it answers');
+sql(q{SELECT pause_source('polled')});
+my $polls = sql(q{SELECT count(*) FROM runs WHERE source = 'polled'});
+is((run_source())[0], 'succeeded', 'while others go on');
+is(sql(q{SELECT count(*) FROM runs WHERE source = 'polled'}), $polls, 'a paused source is not asked');
+
 # ---- kill -9 in the middle ----
 set_crm(contacts => [ map { person($_, 9) } 1 .. 400 ], fault => 'hang', fault_from => 1);
 my ($rc, $out, $err) = $node->psql('postgres', "SET search_path = contactsync; SELECT sync('crm', true)");
@@ -190,8 +205,8 @@ $node->safe_psql('postgres', 'ALTER DATABASE other RENAME TO renamed');
 $node->safe_psql('renamed', q{SELECT contactsync.ingest('s', '3', '{"last_name": "R"}', now())});
 ok($node->poll_query_until('renamed', 'SELECT count(*) = 2 FROM contactsync.directory'), 'it works after a rename');
 $node->safe_psql('renamed', 'DROP EXTENSION contactsync');
-ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = 'renamed'})
-	|| 1, 'the extension can be dropped under its worker');
+ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = 'renamed'}),
+	'the extension can be dropped under its worker, which goes');
 $node->safe_psql('postgres', 'DROP DATABASE renamed; ');
 $node->safe_psql('postgres', 'DROP DATABASE clone');
 pass('databases with workers can be dropped');
