@@ -301,10 +301,14 @@ BEGIN
 		ORDER BY x.id FOR UPDATE
 	LOOP
 		WITH seen AS (
-			UPDATE contactsync.records c SET seen_at = r.stamp FROM contactsync.source_items i
-			WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id
-				AND c.tenant_id = i.tenant_id AND c.source = i.source AND c.source_id = i.source_id
-				AND (c.seen_at IS NULL OR c.seen_at < r.stamp)
+			-- from item to record by its key, whatever statistics say: see fix_plans in store_apply.c
+			UPDATE contactsync.records c SET seen_at = r.stamp FROM (
+				SELECT k.id FROM contactsync.source_items i CROSS JOIN LATERAL (
+					SELECT x.id, x.seen_at FROM contactsync.records x
+					WHERE x.tenant_id = contactsync.current_tenant() AND x.source = i.source AND x.source_id = i.source_id OFFSET 0) k
+				WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id
+					AND (k.seen_at IS NULL OR k.seen_at < r.stamp) OFFSET 0) s
+			WHERE c.tenant_id = contactsync.current_tenant() AND c.id = s.id
 			RETURNING c.id, c.deleted_at)
 		SELECT pg_catalog.array_agg(s.id) INTO once_deleted FROM seen s WHERE s.deleted_at IS NOT NULL;
 		PERFORM contactsync._refold(once_deleted, 'run', r.id);
