@@ -35,6 +35,20 @@ extern PGDLLEXPORT void _PG_init(void);
 #define AmBackgroundWorkerProcess()		IsBackgroundWorker
 #endif
 
+/* Needs utils/datetime.h. */
+#if PG_VERSION_NUM >= 160000
+#define decode_date_time(field_, ftype_, nf_, dtype_, tm_, fsec_, tz_) \
+	DecodeDateTime((field_), (ftype_), (nf_), (dtype_), (tm_), (fsec_), (tz_), &(DateTimeErrorExtra) {0})
+#else
+#define decode_date_time(field_, ftype_, nf_, dtype_, tm_, fsec_, tz_) \
+	DecodeDateTime((field_), (ftype_), (nf_), (dtype_), (tm_), (fsec_), (tz_))
+#endif
+
+/* Of databases only; needs utils/acl.h. */
+#if PG_VERSION_NUM < 160000
+#define object_ownercheck(class_, object_, role_)	pg_database_ownercheck((object_), (role_))
+#endif
+
 #if PG_VERSION_NUM >= 180000
 #include "storage/waiteventset.h"
 #endif

@@ -296,6 +296,7 @@ set_options(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 	SET(CURLOPT_PRIVATE, (void *) t);
 	SET(CURLOPT_CUSTOMREQUEST, r->method);
 	SET(CURLOPT_NOSIGNAL, 1L);
+	SET(CURLOPT_QUICK_EXIT, 1L);
 	SET(CURLOPT_PROTOCOLS_STR, r->allow_http ? "http,https" : "https");
 	SET(CURLOPT_FOLLOWLOCATION, MAX_REDIRECTS);
 	SET(CURLOPT_PROXY, "");

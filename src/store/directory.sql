@@ -43,11 +43,12 @@ GRANT SELECT ON contactsync.directory TO contactsync_app, contactsync_analyst, c
 CREATE FUNCTION contactsync._find(key text) RETURNS SETOF uuid
 	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
 	SELECT r.contact_id FROM contactsync.records r
-	WHERE r.tenant_id = contactsync.current_tenant() AND r.alive AND r.contact_id IS NOT NULL AND (
-		r.id IN (SELECT i.record_id FROM contactsync.identities i, pg_catalog.unnest(contactsync.contact_keys(
-				pg_catalog.jsonb_build_object('emails', ARRAY[_find.key], 'phones', ARRAY[_find.key])::contactsync.contact)) k
-			WHERE i.tenant_id = contactsync.current_tenant() AND i.key = k)
-		OR r.source_id = _find.key)
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.alive AND r.contact_id IS NOT NULL AND r.id = ANY (ARRAY(
+		SELECT i.record_id FROM pg_catalog.unnest(contactsync.contact_keys(
+			pg_catalog.jsonb_build_object('emails', ARRAY[_find.key], 'phones', ARRAY[_find.key])::contactsync.contact)) k
+		JOIN contactsync.identities i ON i.tenant_id = contactsync.current_tenant() AND i.key = k
+		UNION ALL
+		SELECT s.id FROM contactsync.records s WHERE s.tenant_id = contactsync.current_tenant() AND s.source_id = _find.key))
 	GROUP BY r.contact_id ORDER BY r.contact_id
 $$;
 CREATE FUNCTION contactsync.find(key text) RETURNS SETOF uuid

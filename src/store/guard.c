@@ -16,7 +16,6 @@
 #include "catalog/pg_collation.h"
 #include "catalog/pg_proc.h"
 #include "catalog/pg_type.h"
-#include "common/hashfn.h"
 #include "executor/spi.h"
 #include "funcapi.h"
 #include "miscadmin.h"
@@ -275,18 +274,15 @@ void
 guard_lock_tenant(void)
 {
 	const char *tenant = guard_current_tenant();
-	uint64		hash = hash_bytes_extended((const unsigned char *) tenant,
-										   strlen(tenant), UINT64CONST(0x636f6e74));
 	Oid			argtypes[1] = {TEXTOID};
 	Datum		args[1];
 	int			ret;
 
 	/*
-	 * The advisory lock orders the appliers; the row makes a caller under
-	 * REPEATABLE READ fail with 40001 if someone was here after its snapshot.
+	 * The row orders the appliers, and makes a caller under REPEATABLE READ fail
+	 * with 40001 if someone was here after its snapshot.  Not an advisory lock:
+	 * that anybody could take, and hold the tenant up.
 	 */
-	DirectFunctionCall1(pg_advisory_xact_lock_int8, Int64GetDatum((int64) hash));
-
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	args[0] = CStringGetTextDatum(tenant);

@@ -17,7 +17,6 @@ CREATE FUNCTION contactsync._change_policy(policy jsonb) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 BEGIN
 	PERFORM contactsync._check_policy(policy);
-	PERFORM contactsync._lock_tenant();
 	IF policy = contactsync._current_policy() THEN
 		RETURN;
 	END IF;
@@ -48,11 +47,14 @@ $$;
 CREATE FUNCTION contactsync._set_policy(field text, rule text, sources text[], options jsonb) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
-	policy jsonb := contactsync._current_policy();
+	policy jsonb;
 	value jsonb;
 	t text;
 BEGIN
 	PERFORM contactsync._require_active();
+	-- before it is read: two changes at a time must both be there
+	PERFORM contactsync._lock_tenant();
+	policy := contactsync._current_policy();
 	IF field IS NULL OR rule IS NULL THEN
 		RAISE EXCEPTION 'field and rule must not be null' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
@@ -90,6 +92,7 @@ BEGIN
 	FOREACH t IN ARRAY targets LOOP
 		PERFORM contactsync._check_policy(pg_catalog.jsonb_build_object(t, '{"rule": "last_write_wins"}'::jsonb));
 	END LOOP;
+	PERFORM contactsync._lock_tenant();
 	PERFORM contactsync._change_policy(contactsync._current_policy() - targets);
 END
 $$;

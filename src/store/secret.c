@@ -9,7 +9,9 @@
  * with tenant, source and name as associated data, so that a row moved to
  * another source does not open there.  A reference is a path below
  * contactsync.secret_directory, read whenever the secret is used, so that a
- * file that is replaced takes effect at once.
+ * file that is replaced takes effect at once.  Tenants must not name each
+ * other's files: those of a tenant lie below tenants/<tenant> in that directory,
+ * and those of the tenant default anywhere else in it.
  *
  * Plain text never reaches a message.  OpenSSL is called with all memory
  * allocated beforehand, so that nothing throws while its context is open.
@@ -266,6 +268,20 @@ is_below(const char *dir, const char *path)
 	return path_is_prefix_of_path(dir, path) && strcmp(dir, path) != 0;
 }
 
+/* May the active tenant's secrets be read from this path below dir? */
+static bool
+is_ours(const char *dir, const char *path)
+{
+	const char *tenant = guard_current_tenant();
+	char	   *tenants = psprintf("%s/tenants", dir);
+
+	if (strcmp(tenant, "default") == 0)
+		return is_below(dir, path) && !path_is_prefix_of_path(tenants, path);
+	if (strchr(tenant, '/') || strcmp(tenant, ".") == 0 || strcmp(tenant, "..") == 0)
+		return false;
+	return is_below(psprintf("%s/%s", tenants, tenant), path);
+}
+
 /* Read the file of a secret, which must still be where it was allowed. */
 static char *
 read_reference(const char *source, const char *name, const char *path)
@@ -281,10 +297,10 @@ read_reference(const char *source, const char *name, const char *path)
 	text = palloc0(SECRET_MAX_LEN + 2);
 	if (realpath(guc_secret_directory, dir) != NULL && realpath(path, file) != NULL)
 	{
-		if (!is_below(dir, file))
+		if (!is_ours(dir, file))
 			ereport(ERROR,
 					(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
-					 errmsg("the file of secret \"%s\" of source \"%s\" is not below contactsync.secret_directory",
+					 errmsg("the file of secret \"%s\" of source \"%s\" is not below contactsync.secret_directory, where this tenant's may lie",
 							name, source)));
 		len = read_small_file(file, text, SECRET_MAX_LEN);
 	}
@@ -414,11 +430,11 @@ secret_check_file_sql(PG_FUNCTION_ARGS)
 	if (is_absolute_path(path) && strlen(path) < MAXPGPATH && !has_parent_reference(path))
 	{
 		canonicalize_path(path);
-		if (is_below(dir, path))
+		if (is_ours(dir, path))
 			PG_RETURN_TEXT_P(cstring_to_text(path));
 	}
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("the file of secret \"%s\" is not below contactsync.secret_directory", name),
-			 errhint("Give an absolute path below that directory, without \"..\".")));
+			 errmsg("the file of secret \"%s\" is not below contactsync.secret_directory, where this tenant's may lie", name),
+			 errhint("Give an absolute path below that directory, without \"..\"; files of a tenant other than default lie in tenants/<tenant> there.")));
 }

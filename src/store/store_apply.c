@@ -157,6 +157,8 @@ apply_batch(int limit, Progress *p)
 		CHECK_FOR_INTERRUPTS();
 		if (id == 0)
 			break;
+		/* this one, though one before it may have been committed meanwhile */
+		p->after = id - 1;
 		if ((fault = try_batch(1, p)) == NULL)
 			continue;
 		if (is_systemic(fault->sqlerrcode))

@@ -159,6 +159,7 @@ CREATE TABLE contactsync.records (
 	UNIQUE (tenant_id, source, source_id)
 ) WITH (fillfactor = 85);
 CREATE INDEX records_contact_id_idx ON contactsync.records (tenant_id, contact_id);
+CREATE INDEX records_source_id_idx ON contactsync.records (tenant_id, source_id);
 COMMENT ON TABLE contactsync.records IS 'One row for each record of a source: the fold of its observations.';
 COMMENT ON COLUMN contactsync.records.id IS 'Order in which records became known here; a contact takes its id from its first-known record.';
 COMMENT ON COLUMN contactsync.records.zombie IS 'Deleted, but something newer without proof of life is held for review.';

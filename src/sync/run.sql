@@ -57,7 +57,7 @@ DECLARE
 BEGIN
 	PERFORM contactsync._require_active();
 	SELECT x.* INTO s FROM contactsync.sources x
-	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _sync.source FOR UPDATE;
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _sync.source;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
 			HINT = 'See contactsync.add_source().';
@@ -88,12 +88,14 @@ CREATE FUNCTION contactsync._run_state(run bigint) RETURNS text
 DECLARE
 	r record;
 BEGIN
-	SELECT x.state, x.xmin::text AS xid, x.certified AND NOT x.certificate_applied
+	SELECT x.state, x.xmin::text::bigint AS xid, x.certified AND NOT x.certificate_applied
 		OR EXISTS (SELECT FROM contactsync.inbox i WHERE i.tenant_id = contactsync.current_tenant() AND i.failed_at IS NULL AND i.id <= x.last_inbox_id) AS due
 	INTO r FROM contactsync.runs x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'run % does not exist', run USING ERRCODE = 'undefined_object', HINT = 'See contactsync.runs.';
-	ELSIF r.state = 'queued' AND r.xid = (pg_catalog.pg_current_xact_id_if_assigned()::text::numeric % 4294967296)::text THEN
+	-- a row that is seen before its transaction has ended is of our own, or of a savepoint of it
+	ELSIF r.state = 'queued' AND pg_catalog.pg_xact_status((pg_catalog.div(
+			pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::numeric, 4294967296) * 4294967296 + r.xid)::text::xid8) = 'in progress' THEN
 		RAISE EXCEPTION 'run % is not committed yet', run USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Commit the transaction that called sync(), then wait.';
 	END IF;
@@ -138,7 +140,7 @@ DECLARE
 BEGIN
 	FOR s IN SELECT x.* FROM contactsync.sources x
 		WHERE x.tenant_id = contactsync.current_tenant() AND x.state IN ('active', 'failing')
-			AND x.next_poll_at <= pg_catalog.clock_timestamp() FOR UPDATE
+			AND x.next_poll_at <= pg_catalog.clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED
 	LOOP
 		INSERT INTO contactsync.runs (source, kind) SELECT s.name, CASE WHEN s."cursor" IS NULL THEN 'full' ELSE 'incremental' END
 		WHERE NOT EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = contactsync.current_tenant()
@@ -161,7 +163,9 @@ BEGIN
 		SELECT pg_catalog.min(r.id) AS id FROM contactsync.runs r
 		JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source AND s.state IN ('active', 'failing')
 		WHERE r.tenant_id = contactsync.current_tenant() AND r.state = 'queued'
-			AND NOT EXISTS (SELECT FROM contactsync.runs o WHERE o.tenant_id = r.tenant_id AND o.source = r.source AND o.state = 'running')
+			-- nor one while a certificate is still to be applied: it would take its sightings over
+			AND NOT EXISTS (SELECT FROM contactsync.runs o WHERE o.tenant_id = r.tenant_id AND o.source = r.source
+				AND (o.state = 'running' OR o.certified AND NOT o.certificate_applied))
 		GROUP BY r.source ORDER BY 1 LIMIT max)
 	UPDATE contactsync.runs r SET state = 'running', attempt = r.attempt + 1,
 		started_at = pg_catalog.clock_timestamp(),
@@ -219,7 +223,8 @@ DECLARE
 	gone bigint;
 	last bigint;
 BEGIN
-	SELECT x.* INTO STRICT r FROM contactsync.runs x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run FOR UPDATE;
+	SELECT x.* INTO STRICT r FROM contactsync.runs x
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run AND x.state = 'running' FOR UPDATE;
 	WITH stored AS (
 		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, source_modified, payload, sighted, run,
 			failed_at, error_code, error)
@@ -258,7 +263,7 @@ DECLARE
 BEGIN
 	UPDATE contactsync.runs x SET state = 'succeeded', finished_at = pg_catalog.clock_timestamp(),
 		cursor_after = _finish_run.cursor_after, certified = x.kind = 'full', progress = NULL, error = NULL, error_code = NULL
-	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run RETURNING x.* INTO STRICT r;
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run AND x.state = 'running' RETURNING x.* INTO STRICT r;
 	UPDATE contactsync.sources s SET "cursor" = _finish_run.cursor_after, failures = 0, last_error = NULL,
 		state = CASE s.state WHEN 'failing' THEN 'active' ELSE s.state END
 	WHERE s.tenant_id = contactsync.current_tenant() AND s.name = r.source;
@@ -312,7 +317,8 @@ BEGIN
 			RETURNING c.id, c.deleted_at)
 		SELECT pg_catalog.array_agg(s.id) INTO once_deleted FROM seen s WHERE s.deleted_at IS NOT NULL;
 		PERFORM contactsync._refold(once_deleted, 'run', r.id);
-		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp)
+		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp
+			AND c.first_known_at < r.stamp)
 		INTO alive, gone FROM contactsync.records c
 		WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive;
 		IF gone > GREATEST(10, alive / 5) OR (gone > 0 AND NOT EXISTS (SELECT FROM contactsync.source_items i
@@ -335,6 +341,8 @@ CREATE FUNCTION contactsync._delete_absent(r contactsync.runs) RETURNS void
 	SELECT c.source, c.source_id, 'delete', r.stamp, true, r.id FROM contactsync.records c
 	WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive
 		AND (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp
+		-- one that became known while the run was reading may have missed its page
+		AND c.first_known_at < r.stamp
 $$;
 
 CREATE FUNCTION contactsync._settle_run(run bigint, approve boolean) RETURNS void

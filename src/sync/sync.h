@@ -53,6 +53,7 @@ typedef struct SyncRun
 	char	   *token;
 	Jsonb	   *spec;			/* of the connector */
 	bool		full;			/* reads everything, whatever was read before */
+	int64		stamp;			/* when it began */
 	int			failures;		/* of the source, since it was last read */
 	Jsonb	   *cursor;			/* where it starts; NULL = from nothing */
 	Jsonb	   *progress;		/* where an interrupted run stood; NULL = at its start */
@@ -63,6 +64,10 @@ typedef struct SyncRun
 	int			nheaders;
 	const char *headers[4];
 	bool		sent;
+	/* why it failed, until that is stored */
+	char	   *fault_code;
+	char	   *fault_reason;
+	int			retry_after;
 } SyncRun;
 
 typedef struct SyncDriver
@@ -100,8 +105,11 @@ extern void sync_answer(SyncRun *run, HttpExchange *x);
 /* Outside of transactions: send what is to be sent, and drop what has ended. */
 extern void sync_proceed(HttpEngine *engine);
 extern bool sync_idle(void);	/* no run is under way */
-/* In a transaction of its own: the run has failed. */
-extern void sync_fail(SyncRun *run, const char *code, const char *reason, int retry_after);
+/* A run has failed; then, in a transaction: store that. */
+extern void sync_give_up(SyncRun *run, const char *code, const char *reason, int retry_after);
+extern void sync_fail(SyncRun *run);
+extern void sync_failed(SyncRun *run);	/* that is committed */
+extern SyncRun *sync_next_failure(SyncRun *run);	/* that is not stored; NULL begins and ends */
 
 /* ---- for drivers ---- */
 

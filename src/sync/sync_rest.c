@@ -84,31 +84,35 @@ scalar_text(const JsonbValue *v)
 	}
 }
 
-/* ISO 8601 with a zone, or milliseconds since 1970. */
-static TimestampTz
-read_time(const JsonbValue *v)
+/* ISO 8601 with a zone, or milliseconds since 1970; false if it is neither. */
+static bool
+read_time(const JsonbValue *v, TimestampTz *time)
 {
-	TimestampTz result;
+	char		work[MAXDATELEN + 1];
+	char	   *field[MAXDATEFIELDS];
+	int			ftype[MAXDATEFIELDS];
+	int			nf;
+	int			dtype;
+	int			tz;
+	struct pg_tm tm;
+	fsec_t		fsec;
 
 	if (v->type == jbvNumeric)
 	{
 		float8		ms = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(v->val.numeric)));
 
+		*time = (TimestampTz) (ms * 1000.0) - ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
 		/* seconds would lie in 1970, microseconds far ahead */
-		if (!(ms > 1e10 && ms < 1e14))
-			sync_bad_answer("has a number for a time that is not milliseconds since 1970");
-		return (TimestampTz) (ms * 1000.0) -
-			((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
+		return ms > 1e10 && ms < 1e14;
 	}
+	/* neither "now" nor "infinity" */
 	if (v->type != jbvString || v->val.string.len > MAXDATELEN ||
 		v->val.string.len == 0 || v->val.string.val[0] < '0' || v->val.string.val[0] > '9')
-		sync_bad_answer("has something else in place of a time");
-	result = DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in,
-													 CStringGetDatum(pnstrdup(v->val.string.val, v->val.string.len)),
-													 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-	if (TIMESTAMP_NOT_FINITE(result))
-		sync_bad_answer("has something else in place of a time");
-	return result;
+		return false;
+	return ParseDateTime(pnstrdup(v->val.string.val, v->val.string.len), work, sizeof(work),
+						 field, ftype, MAXDATEFIELDS, &nf) == 0 &&
+		decode_date_time(field, ftype, nf, &dtype, &tm, &fsec, &tz) == 0 &&
+		dtype == DTK_DATE && tm2timestamp(&tm, fsec, &tz, time) == 0;
 }
 
 static TimestampTz
@@ -176,6 +180,53 @@ ask(SyncRun *run)
 	sync_keep(run, &run->request, url);
 }
 
+/* The code point of "\\uXXXX"; -1 if that does not stand there. */
+static int
+escaped(const char *p)
+{
+	int			code = 0;
+
+	if (p[0] != '\\' || p[1] != 'u')
+		return -1;
+	for (int i = 2; i < 6; i++)
+	{
+		char		c = p[i];
+		int			digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 :
+			c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
+
+		if (digit < 0)
+			return -1;
+		code = code * 16 + digit;
+	}
+	return code;
+}
+
+/*
+ * Half a surrogate pair, as where a text in UTF-16 was cut, and U+0000 cannot be
+ * stored: one such character must not cost the page.
+ */
+static void
+mend_escapes(char *p)
+{
+	while ((p = strchr(p, '\\')) != NULL)
+	{
+		int			code = escaped(p);
+		int			next;
+
+		if (code < 0)
+		{
+			p += p[1] ? 2 : 1;
+			continue;
+		}
+		next = code >= 0xD800 && code < 0xDC00 ? escaped(p + 6) : -1;
+		if (next >= 0xDC00 && next < 0xE000)
+			p += 6;
+		else if (code == 0 || (code >= 0xD800 && code < 0xE000))
+			memcpy(p + 2, "fffd", 4);
+		p += 6;
+	}
+}
+
 /* The body as jsonb; throws if it is none. */
 static Jsonb *
 read_json(HttpExchange *x)
@@ -185,6 +236,7 @@ read_json(HttpExchange *x)
 		sync_bad_answer("is not JSON");
 	if (strlen(x->body) != x->len || !pg_verify_mbstr(PG_UTF8, x->body, x->len, true))
 		sync_bad_answer("is not UTF-8");
+	mend_escapes(x->body);
 	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
 											  CStringGetDatum(pg_any_to_server(x->body, x->len, PG_UTF8))));
 }
@@ -202,6 +254,7 @@ add_item(SyncRun *run, Jsonb *item, SyncPage *page, TimestampTz *newest)
 	JsonbValue	v;
 	char	   *id;
 	bool		deleted;
+	TimestampTz time;
 	char	   *payload_path = spec_text(run->spec, "item", NULL, "payload");
 
 	if (!find(spec_text(run->spec, "item", NULL, "id"), item, &v) ||
@@ -213,13 +266,21 @@ add_item(SyncRun *run, Jsonb *item, SyncPage *page, TimestampTz *newest)
 
 	if (find(spec_text(run->spec, "item", NULL, "version"), item, &v))
 	{
-		TimestampTz version = read_time(&v);
-
-		*newest = Max(*newest, version);
-		set_last(&page->versions, TimestampTzGetDatum(version));
+		if (read_time(&v, &time))
+		{
+			*newest = Max(*newest, time);
+			set_last(&page->versions, TimestampTzGetDatum(time));
+		}
+		else
+			set_last(&page->faults, CStringGetTextDatum("the version of the item is not a time"));
 	}
 	if (find(spec_text(run->spec, "item", NULL, "created"), item, &v))
-		set_last(&page->created, TimestampTzGetDatum(read_time(&v)));
+	{
+		if (read_time(&v, &time))
+			set_last(&page->created, TimestampTzGetDatum(time));
+		else
+			set_last(&page->faults, CStringGetTextDatum("the creation time of the item is not a time"));
+	}
 	if (payload_path == NULL || deleted)
 		set_last(&page->payloads, JsonbPGetDatum(item));
 	else if (find(payload_path, item, &v))
@@ -293,7 +354,7 @@ rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 	if (after && after[0] == '\0')
 		after = NULL;
 	/* a stamp from the future must not make the next run miss what comes before it */
-	newest = Min(newest, GetCurrentTimestamp() + guc_clock_tolerance * USECS_PER_SEC);
+	newest = Min(newest, run->stamp);
 	if (!TIMESTAMP_NOT_FINITE(newest))
 		sync_keep(run, &state->newest, time_text(newest));
 	move_on(run, after);

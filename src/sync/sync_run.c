@@ -89,6 +89,7 @@ make_run(const char *tenant, uint64 row)
 	run->id = store_int8(row, 1);
 	run->source = pnstrdup(source.ptr, source.len);
 	run->full = kind.len == 4;
+	run->stamp = store_time(row, 4);
 	run->cursor = run->full ? NULL : column_jsonb(row, 6);
 	run->progress = column_jsonb(row, 7);
 	run->spec = column_jsonb(row, 9);
@@ -112,15 +113,12 @@ sync_start_runs(const char *tenant)
 
 	for (SyncRun *run = runs; run; run = run->next)
 		n++;
-	if (n >= guc_http_connections)
-		return;
-
 	/* an error aborts the transaction, and the guard with it */
 	guard_enter(&guard, tenant);
 	guard_require_active();
 	SPI_connect();
 	store_array_init(&room, INT4OID);
-	store_array_add(&room, Int32GetDatum(guc_http_connections - n), false);
+	store_array_add(&room, Int32GetDatum(Max(guc_http_connections - n, 0)), false);
 	store_run("SELECT contactsync._queue_polls()", 0, NULL);
 	found = store_run("SELECT * FROM contactsync._start_runs(($1)[1])", 1, (StoreArray *[]) {&room});
 	for (uint64 row = 0; row < found; row++)
@@ -200,13 +198,13 @@ sync_proceed(HttpEngine *engine)
 	{
 		SyncRun    *run = *p;
 
-		if (run->request == NULL)
+		if (run->request == NULL && run->fault_code == NULL)
 		{
 			*p = run->next;
 			free_run(run);
 			continue;
 		}
-		if (!run->sent)
+		if (run->request && !run->sent)
 			send_request(engine, run);
 		p = &run->next;
 	}
@@ -376,24 +374,45 @@ sync_answer(SyncRun *run, HttpExchange *x)
 }
 
 void
-sync_fail(SyncRun *run, const char *code, const char *reason, int retry_after)
+sync_give_up(SyncRun *run, const char *code, const char *reason, int retry_after)
+{
+	sync_keep(run, &run->request, NULL);
+	sync_keep(run, &run->fault_code, code);
+	sync_keep(run, &run->fault_reason, reason);
+	run->retry_after = retry_after;
+}
+
+void
+sync_failed(SyncRun *run)
+{
+	sync_keep(run, &run->fault_code, NULL);
+}
+
+SyncRun *
+sync_next_failure(SyncRun *run)
+{
+	for (run = run ? run->next : runs; run && run->fault_code == NULL; run = run->next)
+		;
+	return run;
+}
+
+void
+sync_fail(SyncRun *run)
 {
 	Guard		guard;
 	StoreArray	id;
 	StoreArray	texts;
 	StoreArray	seconds;
 
-	/* ends it here even if the row cannot be written: a restart will resume it */
-	run->request = NULL;
 	guard_enter(&guard, run->tenant);
 	SPI_connect();
 	store_array_init(&id, INT8OID);
 	store_array_add(&id, Int64GetDatum(run->id), false);
 	store_array_init(&texts, TEXTOID);
-	store_array_add(&texts, CStringGetTextDatum(code), false);
-	store_array_add(&texts, CStringGetTextDatum(reason), false);
+	store_array_add(&texts, CStringGetTextDatum(run->fault_code), false);
+	store_array_add(&texts, CStringGetTextDatum(run->fault_reason), false);
 	store_array_init(&seconds, INT4OID);
-	store_array_add(&seconds, Int32GetDatum(retry_after), retry_after < 0);
+	store_array_add(&seconds, Int32GetDatum(run->retry_after), run->retry_after < 0);
 	store_run("SELECT contactsync._fail_run(($1)[1], ($2)[1], ($2)[2], ($3)[1])", 3,
 			  (StoreArray *[]) {&id, &texts, &seconds});
 	SPI_finish();

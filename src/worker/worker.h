@@ -48,10 +48,12 @@ typedef struct WorkerShared
 } WorkerShared;
 
 extern WorkerShared *worker_shared; /* NULL where not preloaded */
+extern bool worker_is_me;		/* this process is a worker of ours */
 
 extern void worker_init(void);	/* from _PG_init */
 extern void worker_hook_init(void);
 extern void worker_wake(void);	/* at commit of this transaction */
+extern void worker_wake_now(void);
 /* The same; where nobody would be woken, start a worker. */
 extern void worker_demand(void);
 /* The slot of a database, made if create; NULL if there is none.  Under the lock. */

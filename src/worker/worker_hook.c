@@ -11,12 +11,15 @@
 
 #include <signal.h>
 
+#include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
+#include "storage/ipc.h"
 #include "storage/latch.h"
 #include "tcop/utility.h"
+#include "utils/acl.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
@@ -26,11 +29,23 @@
 
 static ProcessUtility_hook_type next_utility = NULL;
 
+/* Has the user the rights that the command will ask for? */
+static bool
+may_have(Node *parsetree, Oid database)
+{
+	if (object_ownercheck(DatabaseRelationId, database, GetUserId()))
+		return true;
+	/* a template is everybody's to copy who may make databases */
+	return IsA(parsetree, CreatedbStmt) && have_createdb_privilege() &&
+		database == get_database_oid("template1", true);
+}
+
 /* The database that a command must have to itself; InvalidOid if none. */
 static Oid
 wanted_database(Node *parsetree)
 {
 	const char *name = NULL;
+	Oid			database = InvalidOid;
 
 	switch (nodeTag(parsetree))
 	{
@@ -68,7 +83,12 @@ wanted_database(Node *parsetree)
 		default:
 			break;
 	}
-	return name ? get_database_oid(name, true) : InvalidOid;
+	if (name)
+		database = get_database_oid(name, true);
+	/* whoever may not run the command is not to disturb anybody by trying */
+	if (OidIsValid(database) && !may_have(parsetree, database))
+		database = InvalidOid;
+	return database;
 }
 
 /* Keep the database's worker away, and wait until it has gone. */
@@ -123,6 +143,12 @@ release(Oid database, bool dropped)
 }
 
 static void
+release_at_exit(int code, Datum database)
+{
+	release(DatumGetObjectId(database), false);
+}
+
+static void
 run_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, ProcessUtilityContext context,
 			ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
@@ -137,30 +163,34 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 				ParamListInfo params, QueryEnvironment *queryEnv, DestReceiver *dest, QueryCompletion *qc)
 {
 	Oid			database = worker_shared ? wanted_database(pstmt->utilityStmt) : InvalidOid;
-	volatile bool held;
 	volatile bool done = false;
 
 	if (!OidIsValid(database))
 	{
 		run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		/* it may be ours that brought work; the commit callback does not come */
+		if (worker_shared && IsA(pstmt->utilityStmt, TransactionStmt) &&
+			((TransactionStmt *) pstmt->utilityStmt)->kind == TRANS_STMT_COMMIT_PREPARED)
+			worker_wake_now();
 		/* the worker is to see that its extension is gone */
 		if (IsA(pstmt->utilityStmt, DropStmt) &&
 			((DropStmt *) pstmt->utilityStmt)->removeType == OBJECT_EXTENSION)
 			worker_wake();
 		return;
 	}
-	held = hold(database);
-	PG_TRY();
+	if (!hold(database))
+	{
+		run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
+		return;
+	}
+	/* a backend that is terminated does not pass PG_FINALLY */
+	PG_ENSURE_ERROR_CLEANUP(release_at_exit, ObjectIdGetDatum(database));
 	{
 		run_utility(pstmt, queryString, readOnlyTree, context, params, queryEnv, dest, qc);
 		done = true;
 	}
-	PG_FINALLY();
-	{
-		if (held)
-			release(database, done && IsA(pstmt->utilityStmt, DropdbStmt));
-	}
-	PG_END_TRY();
+	PG_END_ENSURE_ERROR_CLEANUP(release_at_exit, ObjectIdGetDatum(database));
+	release(database, done && IsA(pstmt->utilityStmt, DropdbStmt));
 }
 
 void

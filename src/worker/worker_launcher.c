@@ -137,18 +137,17 @@ tend_workers(void)
 			memset(&known[i], 0, sizeof(known[i]));
 			known[i].database = slot->database;
 		}
-		if (slot->state == WS_STARTED && known[i].handle &&
-			GetBackgroundWorkerPid(known[i].handle, &pid) == BGWH_STOPPED)
+		if (slot->state == WS_STARTED && slot->pid == 0 &&
+			(known[i].handle == NULL || GetBackgroundWorkerPid(known[i].handle, &pid) == BGWH_STOPPED))
 		{
 			/* it neither said that it has nothing to do here nor was told to go */
-			slot->pid = 0;
-			slot->proc = NULL;
 			slot->state = WS_FAILED;
 			if (now - known[i].started > LONGEST_PAUSE_MS * INT64CONST(1000))
 				known[i].pause = 0;
 			known[i].pause = known[i].pause ? Min(known[i].pause * 2, LONGEST_PAUSE_MS) : FIRST_PAUSE_MS;
 			known[i].not_before = now + known[i].pause * INT64CONST(1000);
-			pfree(known[i].handle);
+			if (known[i].handle)
+				pfree(known[i].handle);
 			known[i].handle = NULL;
 		}
 		if (slot->state == WS_STARTED && slot->pid == 0)
@@ -228,5 +227,5 @@ worker_launcher_main(Datum arg)
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}
-	proc_exit(0);
+	proc_exit(1);
 }

@@ -23,6 +23,7 @@
 #include "postmaster/interrupt.h"
 #include "storage/ipc.h"
 #include "storage/latch.h"
+#include "storage/lock.h"
 #include "storage/procsignal.h"
 #include "tcop/tcopprot.h"
 #include "utils/builtins.h"
@@ -44,7 +45,9 @@
 #define IDLE_MS			60000L	/* look again, though nobody woke us */
 #define ERROR_PAUSE_MS	1000L
 #define EVENTS_AT_A_TIME 5000
-#define WORKER_LOCK		INT64CONST(0x636f6e7461637473)	/* advisory, of a worker on demand */
+#define LOCK_TIMEOUT	"1s"
+#define WORKER_AT_WORK	3		/* classes of locks, for workers on demand; SQL */
+#define WORKER_WAITING	4		/* functions take 1 and 2 */
 
 /* Work of one tenant, as it looked when it was searched for. */
 typedef struct Work
@@ -55,6 +58,9 @@ typedef struct Work
 } Work;
 
 static Oid	my_database;
+static uint32 wakes_seen = 0;
+
+static bool take_answers(MemoryContext context, HttpEngine *engine);
 
 static void
 worker_exit(int code, Datum arg)
@@ -91,6 +97,7 @@ take_slot(void)
 		slot->pid = MyProcPid;
 		slot->proc = MyProc;
 		slot->state = WS_STARTED;
+		wakes_seen = slot->wakes;
 	}
 	LWLockRelease(worker_shared->lock);
 	return ours;
@@ -100,7 +107,6 @@ take_slot(void)
 static bool
 woken(void)
 {
-	static uint32 seen = 0;
 	WorkerSlot *slot;
 	bool		result = false;
 
@@ -110,8 +116,8 @@ woken(void)
 	slot = worker_slot(my_database, false);
 	if (slot)
 	{
-		result = slot->wakes != seen;
-		seen = slot->wakes;
+		result = slot->wakes != wakes_seen;
+		wakes_seen = slot->wakes;
 	}
 	LWLockRelease(worker_shared->lock);
 	return result;
@@ -127,7 +133,8 @@ set_absent(void)
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 	slot = worker_slot(my_database, false);
 	if (slot && slot->pid == MyProcPid)
-		slot->state = WS_ABSENT;
+		/* an extension may have been made since we looked */
+		slot->state = slot->wakes != wakes_seen ? WS_WANTED : WS_ABSENT;
 	LWLockRelease(worker_shared->lock);
 }
 
@@ -165,14 +172,52 @@ recover(void)
 	pgstat_report_activity(STATE_IDLE, NULL);
 }
 
-/* Without slots, a lock sees to it that there is one worker at a time. */
+/*
+ * Take an advisory lock of this session, if nobody has it: of a class that no
+ * SQL function takes, so that nobody else can.
+ */
+static bool
+take_lock(uint16 class)
+{
+	LOCKTAG		tag;
+	bool		taken;
+
+	StartTransactionCommand();
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0x636f6e74, 0x61637473, class);
+	taken = LockAcquire(&tag, ExclusiveLock, true, true) != LOCKACQUIRE_NOT_AVAIL;
+	CommitTransactionCommand();
+	return taken;
+}
+
+static void
+release_lock(uint16 class)
+{
+	LOCKTAG		tag;
+
+	SET_LOCKTAG_ADVISORY(tag, MyDatabaseId, 0x636f6e74, 0x61637473, class);
+	(void) LockRelease(&tag, ExclusiveLock, true);
+}
+
+/*
+ * Without slots, a lock sees to it that there is one worker at a time, and one
+ * that waits for it to go; a third has nothing to do.
+ */
 static void
 wait_for_turn(void)
 {
-	begin();
-	pgstat_report_activity(STATE_RUNNING, "contactsync: waiting for the worker before this one");
-	DirectFunctionCall1(pg_advisory_lock_int8, Int64GetDatum(WORKER_LOCK));
-	commit();
+	bool		waiting = false;
+
+	while (!take_lock(WORKER_AT_WORK))
+	{
+		if (!waiting && !take_lock(WORKER_WAITING))
+			proc_exit(0);
+		waiting = true;
+		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 100, PG_WAIT_EXTENSION);
+		ResetLatch(MyLatch);
+		CHECK_FOR_INTERRUPTS();
+	}
+	if (waiting)
+		release_lock(WORKER_WAITING);
 }
 
 /* Is there the extension, and is this database not somebody's copy? */
@@ -326,14 +371,36 @@ do_answer(void *run, void *exchange)
 	sync_answer(run, exchange);
 }
 
-/* A run cannot go on: store why. */
 static void
-fail_run(SyncRun *run, ErrorData *fault, int retry_after)
+do_fail(void *run, void *arg)
 {
-	begin();
-	step_down();
-	sync_fail(run, unpack_sql_state(fault->sqlerrcode), fault->message, retry_after);
-	commit();
+	sync_fail(run);
+}
+
+/* A run cannot go on: store why, now or, if somebody holds the rows, later. */
+static void
+fail_run(MemoryContext context, SyncRun *run, ErrorData *fault, int retry_after)
+{
+	sync_give_up(run, unpack_sql_state(fault->sqlerrcode), fault->message, retry_after);
+	if (try_item(context, do_fail, run, NULL) == NULL)
+		sync_failed(run);
+}
+
+/* Store the failures that could not be; true if some are still waiting. */
+static bool
+fail_runs(MemoryContext context)
+{
+	SyncRun    *run;
+	bool		waiting = false;
+
+	for (run = sync_next_failure(NULL); run; run = sync_next_failure(run))
+	{
+		if (try_item(context, do_fail, run, NULL) == NULL)
+			sync_failed(run);
+		else
+			waiting = true;
+	}
+	return waiting;
 }
 
 /* One tenant's work; false if something went wrong with it. */
@@ -350,9 +417,10 @@ do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
 		sync_forget();
 	while ((run = sync_next_started()) != NULL)
 		if ((run_fault = try_item(context, do_prepare, run, NULL)) != NULL)
-			fail_run(run, run_fault, -1);
+			fail_run(context, run, run_fault, -1);
 	sync_proceed(engine);
-	if (fault)
+	/* that somebody holds a lock is no news each second */
+	if (fault && fault->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ereport(LOG,
 				(errcode(fault->sqlerrcode),
 				 errmsg("contactsync worker: %s", fault->message),
@@ -371,6 +439,7 @@ do_work(MemoryContext context, HttpEngine *engine, TimestampTz *next_poll)
 	foreach(cell, work)
 	{
 		CHECK_FOR_INTERRUPTS();
+		(void) take_answers(context, engine);
 		/* whatever it is, do not meet it in a loop */
 		if (!do_tenant(context, engine, lfirst(cell), &more))
 			*next_poll = Min(*next_poll, GetCurrentTimestamp() + ERROR_PAUSE_MS * 1000);
@@ -392,7 +461,7 @@ take_answers(MemoryContext context, HttpEngine *engine)
 
 		any = true;
 		if (fault)
-			fail_run(x->owner, fault, x->retry_after);
+			fail_run(context, x->owner, fault, x->retry_after);
 		http_free(x);
 		sync_proceed(engine);
 	}
@@ -415,6 +484,27 @@ wait_for_something(HttpEngine *engine, TimestampTz next_poll)
 							 http_fd(engine), wait, PG_WAIT_EXTENSION);
 }
 
+/*
+ * What the database or a role may have set must not change what statements
+ * mean, nor stop the worker; and nobody who holds a lock in one tenant is to
+ * hold up the others.
+ */
+static void
+fix_settings(void)
+{
+	static const char *const settings[][2] = {
+		{"search_path", "pg_catalog, pg_temp"},
+		{"default_transaction_isolation", "read committed"},
+		{"default_transaction_read_only", "off"},
+		{"statement_timeout", "0"},
+		{"idle_in_transaction_session_timeout", "0"},
+		{"lock_timeout", LOCK_TIMEOUT},
+	};
+
+	for (int i = 0; i < lengthof(settings); i++)
+		SetConfigOption(settings[i][0], settings[i][1], PGC_SUSET, PGC_S_OVERRIDE);
+}
+
 void
 worker_main(Datum arg)
 {
@@ -427,6 +517,7 @@ worker_main(Datum arg)
 	bool		begun = false;
 
 	my_database = DatumGetObjectId(arg);
+	worker_is_me = true;
 	pqsignal(SIGHUP, SignalHandlerForConfigReload);
 	pqsignal(SIGTERM, die);
 	BackgroundWorkerUnblockSignals();
@@ -434,6 +525,7 @@ worker_main(Datum arg)
 	if (!take_slot())
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
+	fix_settings();
 	pgstat_report_appname("contactsync worker");
 	context = AllocSetContextCreate(TopMemoryContext, "contactsync worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
@@ -474,13 +566,14 @@ worker_main(Datum arg)
 					requeue_runs();
 				begun = true;
 				look = do_work(context, engine, &next_poll);
+				if (fail_runs(context))
+					next_poll = Min(next_poll, GetCurrentTimestamp() + ERROR_PAUSE_MS * 1000);
+				sync_proceed(engine);
 			}
 			MemoryContextReset(context);
-			if (look)
-				continue;
 		}
 		/* what a page brought is applied at once */
-		look = take_answers(context, engine);
+		look |= take_answers(context, engine);
 		if (woken())
 			look = true;
 		if (look)

@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(worker_announce_sql);
 PG_FUNCTION_INFO_V1(worker_demand_sql);
 
 WorkerShared *worker_shared = NULL;
+bool		worker_is_me = false;
 
 static bool wake_at_commit = false;
 static bool start_at_commit = false;
@@ -89,8 +90,8 @@ worker_wake_launcher(void)
 		SetLatch(&worker_shared->launcher->procLatch);
 }
 
-static void
-wake_now(void)
+void
+worker_wake_now(void)
 {
 	WorkerSlot *slot;
 
@@ -139,7 +140,7 @@ static void
 xact_callback(XactEvent event, void *arg)
 {
 	if (event == XACT_EVENT_COMMIT && wake_at_commit)
-		wake_now();
+		worker_wake_now();
 	if (event == XACT_EVENT_COMMIT && start_at_commit)
 		start_now();
 	if (event == XACT_EVENT_COMMIT || event == XACT_EVENT_ABORT || event == XACT_EVENT_PREPARE)
@@ -150,7 +151,7 @@ void
 worker_wake(void)
 {
 	/* on a worker's own account it goes on anyway */
-	if (worker_shared && !AmBackgroundWorkerProcess())
+	if (worker_shared && !worker_is_me)
 		wake_at_commit = true;
 }
 
@@ -158,7 +159,7 @@ void
 worker_demand(void)
 {
 	worker_wake();
-	start_at_commit = worker_shared == NULL && !AmBackgroundWorkerProcess();
+	start_at_commit = worker_shared == NULL && !worker_is_me;
 }
 
 void

@@ -208,6 +208,8 @@ class History:
         c = Certificate(source, start, frozenset(seen))
         self.obs += oracle.absent(self.obs, self.certificates, c)
         self.certificates.append(c)
+        # the run is long past the time at which its records became known
+        self.psql.send("UPDATE contactsync.records SET first_known_at = '-infinity';")
         self.psql.send(f"""WITH run AS (INSERT INTO contactsync.runs (source, kind, state, stamp, certified, items, last_inbox_id)
 				VALUES ({quote(source)}, 'full', 'succeeded', {quote(stamp(start))}, true, {max(len(seen), 1)}, 0) RETURNING id)
 			INSERT INTO contactsync.source_items (source, source_id, run) SELECT {quote(source)}, s, run.id FROM run, unnest({quote(seen + ["somebody"])}) s
