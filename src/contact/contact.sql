@@ -145,11 +145,11 @@ COMMENT ON FUNCTION contactsync.csv_lines(text, text) IS
 CREATE FUNCTION contactsync.csv_lines(content bytea, delimiter text DEFAULT NULL) RETURNS SETOF text[]
 	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_csv_lines_bytea';
 COMMENT ON FUNCTION contactsync.csv_lines(bytea, text) IS
-	'The lines of a CSV file as it is: UTF-8, UTF-16 with a byte order mark, else Windows-1252. Errors: 22P02 unterminated quote, 22021 null bytes, 22023, 54000.';
+	'The lines of a CSV file as it is: UTF-8, UTF-16 with a byte order mark, else Windows-1252. Errors: 22P02 unterminated quote, 22021 null bytes, 22P05, 22023, 54000.';
 CREATE FUNCTION contactsync.contact_from_csv(header text[], line text[], date_order text DEFAULT 'mdy') RETURNS contactsync.contact
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME';
 COMMENT ON FUNCTION contactsync.contact_from_csv(text[], text[], text) IS
-	'A line of an address book exported by Google, Outlook or Thunderbird, or with plain column names; what has no field goes to metadata. Errors: 22023, 54000.';
+	'A line of an address book exported by Google, Outlook or Thunderbird, or with plain column names; what has no field goes to metadata. Errors: 22023, 2202E, 54000.';
 
 CREATE FUNCTION contactsync.from_jscontact(card jsonb) RETURNS contactsync.contact
 	LANGUAGE C IMMUTABLE STRICT PARALLEL SAFE AS 'MODULE_PATHNAME', 'contact_from_jscontact';
