@@ -306,6 +306,8 @@ typedef struct VcardReader
 	const char *ptr;			/* bytes as they came; of UTF-16, as UTF-8 */
 	int			len;
 	int			at;				/* where the next card is looked for */
+	int			lf_from;		/* from here, the first line feed is at lf */
+	int			lf;
 	bool		text;			/* UTF-8 for certain: CHARSET counts for
 								 * encoded values only */
 	bool		keep_uid;		/* UID goes to metadata.uid */

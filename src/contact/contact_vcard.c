@@ -45,12 +45,6 @@ typedef struct Line
 } Line;
 
 bool
-contact_vcard_is(StrView s, const char *word)
-{
-	return s.len == strlen(word) && pg_strncasecmp(s.ptr, word, s.len) == 0;
-}
-
-bool
 contact_vcard_is_name(StrView s)
 {
 	if (s.len <= 0 || s.len > VCARD_MAX_NAME)
@@ -102,14 +96,22 @@ contact_vcard_unescape(StrView raw)
  * makes of CRLF); *at moves behind it.
  */
 static bool
-raw_line(const VcardReader *r, int *at, StrView *line)
+raw_line(VcardReader *r, int *at, StrView *line)
 {
 	int			i = *at;
+	const char *end;
 
 	if (i >= r->len)
 		return false;
-	while (i < r->len && r->ptr[i] != '\n' && r->ptr[i] != '\r')
-		i++;
+	if (i < r->lf_from || i > r->lf)
+	{
+		/* kept, so that lines that end in CR do not look for it each */
+		end = memchr(r->ptr + i, '\n', r->len - i);
+		r->lf_from = i;
+		r->lf = end ? end - r->ptr : r->len;
+	}
+	end = memchr(r->ptr + i, '\r', r->lf - i);
+	i = end ? end - r->ptr : r->lf;
 	*line = strview(r->ptr + *at, i - *at);
 	if (i < r->len && r->ptr[i++] == '\r')
 	{
@@ -211,7 +213,7 @@ is_base64_line(StrView s)
 {
 	s = trim(s);
 	for (int i = 0; i < s.len; i++)
-		if (!vcard_is_alnum(s.ptr[i]) && s.ptr[i] != '+' && s.ptr[i] != '/' && s.ptr[i] != '=')
+		if (!vcard_is_base64(s.ptr[i]) && s.ptr[i] != '=')
 			return false;
 	return s.len > 0;
 }

@@ -88,9 +88,24 @@ vcard_is_alnum(unsigned char c)
 	return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9');
 }
 
+static inline bool
+vcard_is_base64(unsigned char c)
+{
+	/* bits of + / 0-9 A-Z a-z: comparing takes branches that guess wrong */
+	static const uint32 set[8] = {0, 0x03FF8800, 0x07FFFFFE, 0x07FFFFFE};
+
+	return (set[c >> 5] >> (c & 31)) & 1;
+}
+
+/* Are they the same, case aside? */
+static inline bool
+contact_vcard_is(StrView s, const char *word)
+{
+	return s.len == strlen(word) && pg_strncasecmp(s.ptr, word, s.len) == 0;
+}
+
 /* contact_vcard.c */
 extern bool contact_vcard_read(VcardReader *r, VcardProperty **props, int *nprops);
-extern bool contact_vcard_is(StrView s, const char *word);	/* case aside */
 extern bool contact_vcard_is_name(StrView s);	/* can name a property */
 extern StrView contact_vcard_unescape(StrView raw);
 

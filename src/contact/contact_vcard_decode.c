@@ -59,6 +59,7 @@ contact_vcard_open(VcardReader *r, const char *ptr, int len)
 	r->ptr = ptr;
 	r->len = len;
 	r->rev = PG_INT64_MIN;
+	r->lf = -1;
 	if (len < 2)
 		return;
 	/* a byte order mark, or the B of BEGIN as two bytes */
@@ -96,7 +97,17 @@ from_win1252(StrView s)
 static bool
 is_ascii(StrView s)
 {
-	for (int i = 0; i < s.len; i++)
+	int			i = 0;
+
+	for (; i + (int) sizeof(uint64) <= s.len; i += sizeof(uint64))
+	{
+		uint64		bytes;
+
+		memcpy(&bytes, s.ptr + i, sizeof(bytes));
+		if (bytes & UINT64CONST(0x8080808080808080))
+			return false;
+	}
+	for (; i < s.len; i++)
 		if (IS_HIGHBIT_SET(s.ptr[i]))
 			return false;
 	return true;
@@ -211,7 +222,7 @@ contact_vcard_clean_base64(StrView s, StrView *result)
 	{
 		if (s.ptr[i] == ' ' || s.ptr[i] == '\t' || s.ptr[i] == '=')
 			continue;
-		if (!vcard_is_alnum(s.ptr[i]) && s.ptr[i] != '+' && s.ptr[i] != '/')
+		if (!vcard_is_base64(s.ptr[i]))
 			return false;
 		buf[n++] = s.ptr[i];
 	}

@@ -12,6 +12,7 @@
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/formatting.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 #include "utils/timestamp.h"
 
@@ -36,13 +37,35 @@ contact_vcard_text(StrView raw)
 	return contact_text_clean(contact_vcard_unescape(raw));
 }
 
+/* Is one of eight bytes a quote, a backslash or a control character? */
+static bool
+has_escape(uint64 bytes)
+{
+	const uint64 ones = UINT64CONST(0x0101010101010101);
+	uint64		quote = bytes ^ (ones * '"');
+	uint64		backslash = bytes ^ (ones * '\\');
+
+	return (((quote - ones) & ~quote) | ((backslash - ones) & ~backslash) |
+			((bytes - ones * ' ') & ~bytes)) & (ones << 7);
+}
+
 /* Bytes that a string takes in JSON. */
 int
 contact_vcard_json_cost(StrView s)
 {
 	int			cost = s.len;
+	int			i = 0;
 
-	for (int i = 0; i < s.len; i++)
+	/* pictures are long, and have nothing to escape */
+	for (; i + (int) sizeof(uint64) <= s.len; i += sizeof(uint64))
+	{
+		uint64		bytes;
+
+		memcpy(&bytes, s.ptr + i, sizeof(bytes));
+		if (has_escape(bytes))
+			break;
+	}
+	for (; i < s.len; i++)
 		cost += s.ptr[i] == '"' || s.ptr[i] == '\\' ? 1 : (unsigned char) s.ptr[i] < ' ' ? 5 : 0;
 	return cost;
 }
@@ -128,16 +151,15 @@ void
 contact_vcard_add_metadata(VcardMap *m, StrView key, StrView text)
 {
 	ContactItem item = {0};
-	JsonbValue	v;
+	StringInfoData json;
 
 	if (text.len == 0)
 		return;
-	v.type = jbvString;
-	v.val.string.val = unconstify(char *, text.ptr);
-	v.val.string.len = text.len;
+	initStringInfo(&json);
+	escape_json(&json, pnstrdup(text.ptr, text.len));
 	item.field = CF_METADATA;
 	item.key = key;
-	item.value = contact_vcard_json(&v);
+	item.value = strview(json.data, json.len);
 	add_item(m, &item);
 }
 
