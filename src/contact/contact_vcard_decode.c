@@ -218,13 +218,17 @@ contact_vcard_clean_base64(StrView s, StrView *result)
 	char	   *buf = palloc(s.len + 4);
 	int			n = 0;
 
-	for (int i = 0; i < s.len; i++)
+	for (int i = 0; i < s.len;)
 	{
-		if (s.ptr[i] == ' ' || s.ptr[i] == '\t' || s.ptr[i] == '=')
-			continue;
-		if (!vcard_is_base64(s.ptr[i]))
-			return false;
-		buf[n++] = s.ptr[i];
+		int			start = i;
+
+		while (i < s.len && vcard_is_base64(s.ptr[i]))
+			i++;
+		memcpy(buf + n, s.ptr + start, i - start);
+		n += i - start;
+		for (; i < s.len && !vcard_is_base64(s.ptr[i]); i++)
+			if (s.ptr[i] != ' ' && s.ptr[i] != '\t' && s.ptr[i] != '=')
+				return false;
 	}
 	if (n % 4 == 1)
 		n--;					/* was cut off */
