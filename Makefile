@@ -4,7 +4,7 @@
 #   make install    install                  make clean     remove what was built
 #   make sandbox    see it at work: a database, an address book, a CRM; nothing stays
 #                   behind, but with KEEP=1 all of it, to look around
-#   make bench      figures of this machine
+#   make bench      figures of this machine; VCARDS=FOLDER: of reading vCards, too
 #
 # "make test" installs the packages that it needs, builds with the flags of CI
 # in a folder of its own, and uses a private copy of the PostgreSQL tree there:
