@@ -5,6 +5,7 @@
 #   make sandbox    see it at work: a database, an address book, a CRM; nothing stays
 #                   behind, but with KEEP=1 all of it, to look around
 #   make bench      figures of this machine; VCARDS=FOLDER: of reading vCards, too
+#   make fuzz       fuzz the parsers outside of a server; SECONDS_EACH=60
 #
 # "make test" installs the packages that it needs, builds with the flags of CI
 # in a folder of its own, and uses a private copy of the PostgreSQL tree there:
@@ -67,10 +68,12 @@ all: $(SCRIPT)
 $(SCRIPT): $(addprefix $(srcdir_),$(SQL_PIECES)) $(CONNECTORS) $(srcdir_)src/join.sh $(srcdir_)contactsync.control
 	sh $(srcdir_)src/join.sh $(addprefix $(srcdir_),$(SQL_PIECES)) -- $(CONNECTORS) > $@.tmp && mv $@.tmp $@
 
-.PHONY: test sandbox bench
+.PHONY: test sandbox bench fuzz
 test:
 	+$(srcdir_)test/run test
 sandbox:
 	+@$(srcdir_)test/sandbox/run
 bench:
 	+@$(srcdir_)test/bench/run
+fuzz:
+	+@$(srcdir_)test/fuzz/run $(or $(SECONDS_EACH),60)

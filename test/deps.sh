@@ -1,9 +1,11 @@
 #!/bin/sh
 # Install what building and testing needs: the one list of packages.
-# Installs only what is missing; as root, or through sudo.
+# Installs only what is missing; as root, or through sudo.  "test/deps.sh fuzz"
+# installs what test/fuzz needs besides.
 set -eu
 
 PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config python3 python3-radicale"
+[ "${1:-}" != fuzz ] || PACKAGES="$PACKAGES clang libclang-rt-dev"
 
 missing=
 for p in $PACKAGES; do
