@@ -165,7 +165,7 @@ extern int	contact_find(const ContactValue *v, ContactField field, StrView key);
 /*
  * contact_norm.c: keys.  Result palloc'd; ptr is NULL if nothing usable.  Never
  * throw, as LEAKPROOF functions call them.  A usable address's key is its own
- * key, and a phone element's key begins with "+" only if contact_phone_key
+ * key, and a phone element's key is "+" and digits only if contact_phone_key
  * knows the number: contact_key_recognises counts on both.
  */
 extern StrView contact_phone_key(StrView number, StrView extension);

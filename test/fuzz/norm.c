@@ -46,6 +46,15 @@ read_item(StrView s, ContactItem *item)
 	return true;
 }
 
+static bool
+is_e164(StrView key)
+{
+	for (int i = 1; i < key.len; i++)
+		if (key.ptr[i] < '0' || key.ptr[i] > '9')
+			return false;
+	return key.len > 1 && key.ptr[0] == '+';
+}
+
 static void
 check_key(const ContactItem *item)
 {
@@ -55,7 +64,7 @@ check_key(const ContactItem *item)
 	{
 		key = contact_phone_key(item->value, item->extension);
 		FUZZ_CHECK(key.len == 0 || strview_same(key, item->key));
-		FUZZ_CHECK(item->key.ptr[0] != '+' || key.len > 0);
+		FUZZ_CHECK(key.len > 0 || !is_e164(item->key));
 	}
 	if (item->field == CF_EMAILS)
 	{
