@@ -98,3 +98,13 @@ SELECT (jsonb_build_object('tags', jsonb_agg('t' || i)) || jsonb_build_object('_
 	'{"source": "s", "as_of": "infinity", "changed_at": "infinity", "flags": ["tombstone"]}'::jsonb)))::text::contact IS NULL FROM generate_series(1, 6000) i;
 SELECT jsonb_build_object('tags', jsonb_agg('t' || i), '_provenance', (SELECT jsonb_object_agg('tags:t' || i, jsonb_build_object('source', repeat('s', 2000),
 	'as_of', 'infinity', 'changed_at', 'infinity', 'flags', '[]'::jsonb)) FROM generate_series(1, 9000) i))::contact IS NULL FROM generate_series(1, 9000) i;
+
+-- marks compose in a text without blanks, however long; only where no word has so many of them they stay, which takes no time
+WITH t (what, said, kept) AS (VALUES ('kana', repeat(U&'\304B\3099', 6000), repeat(U&'\304C', 6000)),
+	('Cyrillic', repeat(U&'\0438\0306', 6000), repeat(U&'\0439', 6000)), ('Ohm', U&'\2126\2126', U&'\03A9\03A9'),
+	('many marks', 'a' || repeat(U&'\0301\0327', 6000), 'a' || repeat(U&'\0301\0327', 6000)))
+SELECT what, jsonb_build_object('note', said)::contact ->> 'note' = kept AS kept,
+	jsonb_build_object('note', said)::text::contact = jsonb_build_object('note', kept)::contact AS same FROM t ORDER BY what;
+SELECT clock_timestamp() AS start \gset
+SELECT length(jsonb_build_object('note', repeat('a' || repeat(U&'\0301\0327', 4000), 40))::contact ->> 'note');
+SELECT clock_timestamp() - :'start' < interval '3 s' AS soon;

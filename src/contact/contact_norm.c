@@ -26,8 +26,8 @@
 #define PHONE_MIN_DIGITS		7
 #define PHONE_MAX_DIGITS		15
 
-/* Longest run between two ASCII characters that is brought into NFC. */
-#define NFC_MAX_RUN				16384
+/* Longest run of bytes that is brought into NFC; no word comes near it. */
+#define NFC_MAX_RUN				512
 
 static inline StrView
 view(const char *ptr, int len)
@@ -132,11 +132,40 @@ trim(StrView s)
 #ifndef FRONTEND
 
 /*
+ * Bytes of the character at p, if it neither composes with what stands before
+ * it nor changes by itself: ASCII, and the letters of scripts that are written
+ * without blanks or with few marks.  0 of any other, and inside a character.
+ */
+static int
+fresh_len(const char *p, int len)
+{
+	static const uint32 fresh[][2] = {
+		{0x00A1, 0x02FF}, {0x0400, 0x0482}, {0x05D0, 0x05EA}, {0x0621, 0x063A},
+		{0x0E01, 0x0E30}, {0x0E81, 0x0EB0}, {0x1000, 0x102A}, {0x1780, 0x17B3},
+		{0x3001, 0x3029}, {0x3041, 0x3096}, {0x30A1, 0x30FA}, {0x3400, 0x4DBF},
+		{0x4E00, 0x9FFF}, {0xAC00, 0xD7A3}, {0xFF01, 0xFF9D}, {0x1F000, 0x1FAFF},
+		{0x20000, 0x2A6DF}
+	};
+	uint32		c;
+	int			n;
+
+	if (!IS_HIGHBIT_SET(*p))
+		return 1;
+	n = pg_utf_mblen((const unsigned char *) p);
+	if (n < 2 || n > len)
+		return 0;
+	c = utf8_to_unicode((const unsigned char *) p);
+	for (int i = 0; i < lengthof(fresh) && c >= fresh[i][0]; i++)
+		if (c <= fresh[i][1])
+			return n;
+	return 0;
+}
+
+/*
  * NFC of one run of characters, appended to out (which has room for three
- * times its length: no character grows by more).  Characters below U+0300
- * neither compose with what stands before them nor change themselves, so runs
- * may be taken apart at ASCII; that, and the cap on a run, keep
- * unicode_normalize, which is quadratic in the number of combining marks,
+ * times its length: no character grows by more).  Runs may be taken apart
+ * before every character that fresh_len knows; that, and the cap on a run,
+ * keep unicode_normalize, which is quadratic in the number of combining marks,
  * from being fed a hostile text.
  */
 static char *
@@ -196,15 +225,23 @@ nfc(StrView s)
 	if (i == s.len || !utf8_text())
 		return s;
 
-	/* every run begins with the ASCII character that its first mark sits on */
+	/* every run begins with the character that its first mark sits on */
 	buf = out = palloc(3 * (Size) s.len);
 	for (i = 0; i < s.len;)
 	{
-		int			start = i++;
+		int			start = i;
+		int			first = fresh_len(s.ptr + i, s.len - i);
 
-		while (i < s.len && IS_HIGHBIT_SET(s.ptr[i]))
+		i += Max(first, 1);
+		while (i < s.len && fresh_len(s.ptr + i, s.len - i) == 0)
 			i++;
-		out = nfc_run(out, s.ptr + start, i - start);
+		if (i - start > first)
+			out = nfc_run(out, s.ptr + start, i - start);
+		else
+		{
+			memcpy(out, s.ptr + start, first);
+			out += first;
+		}
 	}
 	return view(buf, out - buf);
 }
