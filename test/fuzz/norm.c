@@ -9,7 +9,30 @@
  */
 #include "fuzz.h"
 
+#include "common/unicode_norm.h"
+#include "mb/pg_wchar.h"
+
 #define MAX_ITEMS		64
+
+/* Below the cap on runs, a clean text is in NFC as a whole. */
+static void
+check_clean(StrView s)
+{
+	StrView		clean = contact_text_clean(s);
+	pg_wchar   *chars;
+	pg_wchar   *composed;
+	int			n = 0;
+
+	if (s.len > 512)
+		return;
+	chars = palloc((clean.len + 1) * sizeof(pg_wchar));
+	for (int i = 0; i < clean.len; i += pg_utf_mblen((const unsigned char *) clean.ptr + i))
+		chars[n++] = utf8_to_unicode((const unsigned char *) clean.ptr + i);
+	chars[n] = 0;
+	composed = unicode_normalize(UNICODE_NFC, chars);
+	FUZZ_CHECK(memcmp(chars, composed, (n + 1) * sizeof(pg_wchar)) == 0);
+	FUZZ_CHECK(strview_same(contact_text_clean(clean), clean));
+}
 
 static bool
 read_item(StrView s, ContactItem *item)
@@ -35,6 +58,7 @@ read_item(StrView s, ContactItem *item)
 		*strings[n] = strview(p, (zero ? zero : end) - p);
 		if (!fuzz_is_text(*strings[n]))
 			return false;
+		check_clean(*strings[n]);
 		p = (zero ? zero : end) + 1;
 	}
 	if (item->field != CF_ADDRESSES)
