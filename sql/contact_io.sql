@@ -105,6 +105,4 @@ WITH t (what, said, kept) AS (VALUES ('kana', repeat(U&'\304B\3099', 6000), repe
 	('many marks', 'a' || repeat(U&'\0301\0327', 6000), 'a' || repeat(U&'\0301\0327', 6000)))
 SELECT what, jsonb_build_object('note', said)::contact ->> 'note' = kept AS kept,
 	jsonb_build_object('note', said)::text::contact = jsonb_build_object('note', kept)::contact AS same FROM t ORDER BY what;
-SELECT clock_timestamp() AS start \gset
 SELECT length(jsonb_build_object('note', repeat('a' || repeat(U&'\0301\0327', 4000), 40))::contact ->> 'note');
-SELECT clock_timestamp() - :'start' < interval '3 s' AS soon;

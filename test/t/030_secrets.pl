@@ -168,6 +168,35 @@ is(verify('s'), 'f|bad signature', 'only one is stripped');
 write_file("$dir/two", "$secret\r\n");
 is(verify('s'), 't|', 'a file that is replaced takes effect at once');
 
+# tenants do not get at each other's
+$node->safe_psql('postgres', q{INSERT INTO contactsync.tenants (tenant_id) VALUES ('acm'), ('.'), ('..'), ('acme/..')});
+mkdir "$dir/tenants";
+for my $tenant ('acme', 'umbra')
+{
+	mkdir "$dir/tenants/$tenant";
+	write_file("$dir/tenants/$tenant/key", $secret);
+}
+symlink "$dir/plain", "$dir/tenants/acme/outer";
+symlink "$dir/tenants/umbra/key", "$dir/tenants/acme/other";
+symlink "$dir/tenants/acme/key", "$dir/into";
+
+sub as_tenant
+{
+	my ($tenant, $path) = @_;
+	my ($rc, $out, $err) = $node->psql('postgres', qq{\\set VERBOSITY verbose
+SET contactsync.tenant = '$tenant'; BEGIN;
+SELECT contactsync._set_secrets('v', '{"webhook": {"file": "$dir/$path"}}');
+SELECT contactsync._verify_webhook('v', 'github', '{"X-Hub-Signature-256": "$mac"}', 'Hello, World!')});
+	return $err;
+}
+is(as_tenant('acme', 'tenants/acme/key'), '', 'a tenant reads a file of its own');
+is(as_tenant('default', 'plain'), '', 'and so does the tenant default');
+like(as_tenant(@$_), qr/ERROR:  22023: .* this tenant's may lie/, "no secret of tenant $_->[0]: $_->[1]")
+	foreach [ 'acme', 'plain' ], [ 'acme', 'tenants/umbra/key' ], [ 'acme', 'tenants/acme' ], [ 'acm', 'tenants/acme/key' ],
+	[ 'default', 'tenants/acme/key' ], [ '.', 'tenants/acme/key' ], [ '..', 'plain' ], [ 'acme/..', 'tenants/acme/../umbra/key' ];
+like(as_tenant(@$_), qr/ERROR:  55000: .* this tenant's may lie/, "a link leads tenant $_->[0] nowhere: $_->[1]")
+	foreach [ 'acme', 'tenants/acme/outer' ], [ 'acme', 'tenants/acme/other' ], [ 'default', 'into' ];
+
 # several, more than nine
 is(set_secrets('s', '{"webhook": [' . join(', ', ('"no"') x 11) . qq(, {"file": "$dir/plain"}], "webhooks": "x"})), '', 'an array');
 is(verify('s'), 't|', 'any of them counts');
