@@ -31,6 +31,9 @@
 #endif
 #include "mb/pg_wchar.h"
 
+#ifndef FRONTEND
+#include "compat.h"
+#endif
 #include "contact/contact.h"
 
 /* Octets, by RFC 5321 4.5.3.1 and its erratum 1690. */

@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "contact/contact_phone.h"
 
 PG_FUNCTION_INFO_V1(contact_phone_normalize);

@@ -32,6 +32,7 @@
 #include "storage/fd.h"
 #include "utils/builtins.h"
 
+#include "compat.h"
 #include "guc.h"
 #include "store/guard.h"
 #include "store/secret.h"
