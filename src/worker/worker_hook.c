@@ -11,6 +11,8 @@
 
 #include <signal.h>
 
+#include "access/htup_details.h"
+#include "catalog/pg_authid.h"
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
@@ -20,6 +22,7 @@
 #include "storage/latch.h"
 #include "tcop/utility.h"
 #include "utils/acl.h"
+#include "utils/syscache.h"
 #include "utils/wait_event.h"
 
 #include "compat.h"
@@ -29,6 +32,21 @@
 
 static ProcessUtility_hook_type next_utility = NULL;
 
+/* have_createdb_privilege() is not exported by all minor releases of 15. */
+static bool
+may_create_databases(void)
+{
+	HeapTuple	tuple = SearchSysCache1(AUTHOID, ObjectIdGetDatum(GetUserId()));
+	bool		result = superuser();
+
+	if (HeapTupleIsValid(tuple))
+	{
+		result |= ((Form_pg_authid) GETSTRUCT(tuple))->rolcreatedb;
+		ReleaseSysCache(tuple);
+	}
+	return result;
+}
+
 /* Has the user the rights that the command will ask for? */
 static bool
 may_have(Node *parsetree, Oid database)
@@ -36,7 +54,7 @@ may_have(Node *parsetree, Oid database)
 	if (object_ownercheck(DatabaseRelationId, database, GetUserId()))
 		return true;
 	/* a template is everybody's to copy who may make databases */
-	return IsA(parsetree, CreatedbStmt) && have_createdb_privilege() &&
+	return IsA(parsetree, CreatedbStmt) && may_create_databases() &&
 		database == get_database_oid("template1", true);
 }
 
