@@ -42,9 +42,12 @@ SELECT what, email_status(a), length(normalize_email(a)) FROM (VALUES
 	('NFC counts', repeat(E'e\u0301', 32) || '@x.org')) v (what, a);
 
 -- UTF-8: local parts in NFC, domains as A-labels; what is invisible is not in a local part
+-- releases differ in how wide they take a character that nobody sees
+\pset format unaligned
 SELECT a, email_status(a), normalize_email(a) FROM unnest(ARRAY[
 	'josé@x.org', E'jose\u0301@x.org', '用户@例え.テスト', 'a@BÜCHER.example', 'a@faß.de', 'a@fass.de', 'a@ΣΊΣΥΦΟΣ.gr',
 	E'a@ex\u200Bam\u00ADple.com', 'a@bücher.XN--BCHER-KVA.de', '＠@x.org', E'\u0646\u0627\u0645\u200C\u0647\u0627@x.org', 'ᏚᎢᎵᎬᎢᎬ@x.org']) a;
+\pset format aligned
 SELECT a, email_status(a), normalize_email(a) FROM unnest(ARRAY[
 	'ann＠x.org', 'a@bü_cher.de', 'a@-bücher.de', 'a@bücher-.de', 'a@bü..de', E'a@\u0301x.org', 'a@é.xn--0', 'a@é.xn--zzzzzzzz99999999', 'a@é c.org']) a;
 SELECT what, email_status(a) FROM (VALUES

@@ -62,8 +62,11 @@ SELECT * FROM pg_temp.show(ARRAY['', ' ', '-', '()./-', '+', '++++', 'n/a', 'cal
 SELECT normalize_phone(NULL), phone_status(NULL, 'GB'), phone_extension(NULL);
 
 -- length is capped, whatever it is made of
+-- releases differ in how wide they take a character that nobody sees
+\pset format unaligned
 SELECT d, normalize_phone(s || '+442079460958'), phone_status(repeat(d, 250), 'US') AS s250, phone_status(repeat(d, 16000), 'US') AS s16000
 FROM unnest(ARRAY['1', '+', ' ', '-', 'x', '(', ',', '1x', ' ext 1', ';ext=', '/ x', U&'\200E', U&'\0661', 'a']) d, repeat(' ', 237) s ORDER BY d COLLATE "C";
+\pset format aligned
 SELECT normalize_phone(repeat(' ', 238) || '+442079460958');
 
 -- a region is a code of ISO 3166; some have no numbering plan
