@@ -11,6 +11,7 @@
 #include "mb/pg_wchar.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
+#include "utils/json.h"
 #include "utils/jsonb.h"
 
 #define MAX_DEPTH		200
@@ -337,12 +338,12 @@ JsonbIteratorNext(JsonbIterator **it, JsonbValue *v, bool skip_nested)
 /* ---- text ---- */
 
 static void
-put_string(StringInfo out, const JsonbValue *v)
+put_text(StringInfo out, const char *s, int len)
 {
 	appendStringInfoChar(out, '"');
-	for (int i = 0; i < v->val.string.len; i++)
+	for (int i = 0; i < len; i++)
 	{
-		char		c = v->val.string.val[i];
+		char		c = s[i];
 		const char *name = c ? strchr("\bb\ff\nn\rr\tt\"\"\\\\", c) : NULL;
 
 		if (c == '"' || c == '\\')
@@ -355,6 +356,18 @@ put_string(StringInfo out, const JsonbValue *v)
 			appendStringInfoChar(out, c);
 	}
 	appendStringInfoChar(out, '"');
+}
+
+static void
+put_string(StringInfo out, const JsonbValue *v)
+{
+	put_text(out, v->val.string.val, v->val.string.len);
+}
+
+void
+escape_json(StringInfo buf, const char *str)
+{
+	put_text(buf, str, strlen(str));
 }
 
 static void
