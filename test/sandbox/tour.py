@@ -330,7 +330,8 @@ FROM explain(:'who') WHERE verdict IN ('won', 'lost') ORDER BY field, verdict DE
     answer = crm_call("PATCH", "/contacts/1000", billing_contact="yes")
     check("the CRM's webhook is accepted", (answer["status"], answer["answer"]), (200, '{"accepted": 1}'))
     href = db.get("SELECT source_id FROM records WHERE contact_id = :'who' AND source = 'ann-phone'")
-    check("Radicale takes the card", http("PUT", book + href, people.card(0, "X-BILLING-CONTACT:no"), **basic)[0], 201)
+    # 201 by older releases, 204 by newer ones, which is right
+    check("Radicale takes the card", http("PUT", book + href, people.card(0, "X-BILLING-CONTACT:no"), **basic)[0] in (201, 204), True)
     say("")
     db.show("SELECT sync('ann-phone') AS run \\gset")
     db.show("SELECT wait_for_run(:run)")
