@@ -60,6 +60,28 @@ typedef struct StrView
 	int32		len;
 } StrView;
 
+static inline StrView
+strview(const char *ptr, int len)
+{
+	StrView		s;
+
+	s.ptr = len > 0 ? ptr : NULL;
+	s.len = len > 0 ? len : 0;
+	return s;
+}
+
+static inline StrView
+strview_of(const char *s)
+{
+	return strview(s, strlen(s));
+}
+
+static inline bool
+strview_same(StrView a, StrView b)
+{
+	return a.len == b.len && (a.len == 0 || memcmp(a.ptr, b.ptr, a.len) == 0);
+}
+
 /* Components of an address, in canonical order. */
 typedef enum ContactAddressPart
 {

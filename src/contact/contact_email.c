@@ -53,16 +53,6 @@ typedef struct Mailbox
 	bool		unusual;		/* see contact_email_parse */
 } Mailbox;
 
-static inline StrView
-view(const char *ptr, int len)
-{
-	StrView		s;
-
-	s.ptr = len > 0 ? ptr : NULL;
-	s.len = len > 0 ? len : 0;
-	return s;
-}
-
 static inline bool
 is_digit(unsigned char c)
 {
@@ -209,7 +199,7 @@ read_local(StrView s, Mailbox *m)
 	if (s.ptr[0] != '"')
 	{
 		n = dot_string(s);
-		if (n == 0 || octets(view(s.ptr, n)) > LOCAL_MAX)
+		if (n == 0 || octets(strview(s.ptr, n)) > LOCAL_MAX)
 			return 0;
 		memcpy(m->text, s.ptr, n);
 		m->len = m->local = n;
@@ -217,9 +207,9 @@ read_local(StrView s, Mailbox *m)
 	}
 
 	n = quoted_string(s, content, &len);
-	if (n == 0 || octets(view(s.ptr, n)) > LOCAL_MAX)
+	if (n == 0 || octets(strview(s.ptr, n)) > LOCAL_MAX)
 		return 0;
-	if (len > 0 && dot_string(view(content, len)) == len)
+	if (len > 0 && dot_string(strview(content, len)) == len)
 	{
 		memcpy(m->text, content, len);
 		m->len = m->local = len;
@@ -382,7 +372,7 @@ read_domain(StrView s, bool mend, Mailbox *m)
 	for (int i = 0; i < s.len; i++)
 	{
 		if (IS_HIGHBIT_SET(s.ptr[i]))
-			return domain_to_ascii(s, mend, ascii, &len) && read_hostname(view(ascii, len), m);
+			return domain_to_ascii(s, mend, ascii, &len) && read_hostname(strview(ascii, len), m);
 	}
 	return s.len > 0 && s.len <= DOMAIN_MAX && read_hostname(s, m);
 }
@@ -402,8 +392,8 @@ read_mailbox(StrView s, bool mend, Mailbox *m)
 	if (n == 0 || n == s.len || s.ptr[n] != '@')
 		return false;
 	m->text[m->len++] = '@';
-	return read_domain(view(s.ptr + n + 1, s.len - n - 1), mend, m) &&
-		octets(view(m->text, m->len)) <= ADDRESS_MAX;
+	return read_domain(strview(s.ptr + n + 1, s.len - n - 1), mend, m) &&
+		octets(strview(m->text, m->len)) <= ADDRESS_MAX;
 }
 
 static int
@@ -424,7 +414,7 @@ cut_mailto(StrView s)
 
 	if (s.len <= 7 || pg_strncasecmp(s.ptr, "mailto:", 7) != 0)
 		return s;
-	s = view(s.ptr + 7, s.len - 7);
+	s = strview(s.ptr + 7, s.len - 7);
 	at = memchr(s.ptr, '@', s.len);
 	end = at ? memchr(at, '?', s.ptr + s.len - at) : NULL;
 	if (end)
@@ -440,7 +430,7 @@ cut_mailto(StrView s)
 		if (s.ptr[i] == '%' && s.len - i > 2 && hex_digit(s.ptr[i + 1]) >= 0 && hex_digit(s.ptr[i + 2]) >= 0)
 			c = hex_digit(s.ptr[i + 1]) * 16 + hex_digit(s.ptr[i + 2]);
 		if ((c >= 0 && c < ' ') || c == 0x7f)
-			return view(NULL, 0);
+			return strview(NULL, 0);
 		if (c < 0 || (c > 0x7f && encoding() != PG_UTF8))
 			c = s.ptr[i];
 		else
@@ -448,8 +438,8 @@ cut_mailto(StrView s)
 		buf[n++] = (char) c;
 	}
 	if (encoding() == PG_UTF8 && pg_encoding_verifymbstr(PG_UTF8, buf, n) != n)
-		return view(NULL, 0);
-	return view(buf, n);
+		return strview(NULL, 0);
+	return strview(buf, n);
 }
 
 /* The address of "Name <address>"; < inside a quoted string is none. */
@@ -474,7 +464,7 @@ cut_name(StrView s)
 	for (int i = s.len; i > 0 && quoted && open == NULL; i--)
 		if (s.ptr[i - 1] == '<')
 			open = s.ptr + i - 1;
-	return open ? view(open + 1, s.ptr + s.len - 1 - (open + 1)) : s;
+	return open ? strview(open + 1, s.ptr + s.len - 1 - (open + 1)) : s;
 }
 
 /* Take off what stands around an address. */
@@ -490,7 +480,7 @@ strip(StrView s)
 			s.len--;
 		s = contact_text_clean(cut_mailto(s));
 		if (s.len > 1 && (s.ptr[0] == '"' || s.ptr[0] == '\'') && s.ptr[0] == s.ptr[s.len - 1])
-			s = view(s.ptr + 1, s.len - 2);
+			s = strview(s.ptr + 1, s.len - 2);
 		s = contact_text_clean(cut_name(s));
 	} while (s.len > 0 && s.len < before);
 	return s;
@@ -518,7 +508,7 @@ contact_email_parse(StrView address, StrView *canonical)
 	ContactEmailStatus status;
 	char	   *text;
 
-	*canonical = view(NULL, 0);
+	*canonical = strview(NULL, 0);
 	if (s.len == 0 || s.len > SPELLED_MAX)
 		return CONTACT_EMAIL_INVALID;
 	if (read_mailbox(s, false, &m))
@@ -531,7 +521,7 @@ contact_email_parse(StrView address, StrView *canonical)
 
 	text = palloc(m.len);
 	memcpy(text, m.text, m.len);
-	*canonical = view(text, m.len);
+	*canonical = strview(text, m.len);
 	return status;
 }
 
@@ -607,13 +597,13 @@ resolve_alias(StrView s)
 			buf[n++] = s.ptr[i];
 	buf[n++] = '@';
 	memcpy(buf + n, domain, domain_len);
-	return view(buf, n + domain_len);
+	return strview(buf, n + domain_len);
 }
 
 static StrView
 text_view(text *t)
 {
-	return view(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
+	return strview(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 }
 
 /*

@@ -29,16 +29,6 @@
 /* Longest run of bytes that is brought into NFC; no word comes near it. */
 #define NFC_MAX_RUN				512
 
-static inline StrView
-view(const char *ptr, int len)
-{
-	StrView		s;
-
-	s.ptr = len > 0 ? ptr : NULL;
-	s.len = len > 0 ? len : 0;
-	return s;
-}
-
 static inline bool
 is_blank(unsigned char c)
 {
@@ -126,7 +116,7 @@ trim(StrView s)
 	}
 	while (s.len > 0 && (n = blank_before(s.ptr + s.len, s.len, utf8)) > 0)
 		s.len -= n;
-	return view(s.ptr, s.len);
+	return strview(s.ptr, s.len);
 }
 
 #ifndef FRONTEND
@@ -243,7 +233,7 @@ nfc(StrView s)
 			out += first;
 		}
 	}
-	return view(buf, out - buf);
+	return strview(buf, out - buf);
 }
 
 #else
@@ -264,11 +254,11 @@ fold(StrView s)
 	char	   *buf;
 
 	if (s.len <= 0)
-		return view(NULL, 0);
+		return strview(NULL, 0);
 	buf = palloc(s.len);
 	for (int i = 0; i < s.len; i++)
 		buf[i] = ascii_lower(s.ptr[i]);
-	return view(buf, s.len);
+	return strview(buf, s.len);
 }
 
 /* Folded, and every run of blanks one space. */
@@ -296,7 +286,7 @@ contact_name_key(StrView name)
 			i += blank;
 		}
 	}
-	return view(buf, n);
+	return strview(buf, n);
 }
 
 /* Cut a scheme such as "tel:" off. */
@@ -306,7 +296,7 @@ cut_scheme(StrView s, const char *scheme)
 	int			n = strlen(scheme);
 
 	if (s.len > n && pg_strncasecmp(s.ptr, scheme, n) == 0)
-		return trim(view(s.ptr + n, s.len - n));
+		return trim(strview(s.ptr + n, s.len - n));
 	return s;
 }
 
@@ -361,7 +351,7 @@ phone_key(bool plus, const char *number, int len, StrView extension)
 		for (int i = 0; i < extension.len; i++)
 			buf[n++] = ascii_lower(extension.ptr[i]);
 	}
-	return view(buf, n);
+	return strview(buf, n);
 }
 
 /* The extension that a number's spelling ends in; absent if there is none. */
@@ -373,10 +363,10 @@ phone_extension(StrView number)
 
 	phone_parse(number, &p);
 	if (p.extension_len == 0)
-		return view(NULL, 0);
+		return strview(NULL, 0);
 	buf = palloc(p.extension_len);
 	memcpy(buf, p.extension, p.extension_len);
-	return view(buf, p.extension_len);
+	return strview(buf, p.extension_len);
 }
 
 StrView
@@ -386,10 +376,10 @@ contact_phone_key(StrView number, StrView extension)
 
 	phone_parse(phone_clean(number), &p);
 	if (!phone_international(&p))
-		return view(NULL, 0);
+		return strview(NULL, 0);
 	extension = contact_text_clean(extension);
 	return phone_key(true, p.digits, p.ndigits,
-					 extension.len > 0 ? extension : view(p.extension, p.extension_len));
+					 extension.len > 0 ? extension : strview(p.extension, p.extension_len));
 }
 
 /* The key of any number, be it only its digits or its text. */
@@ -400,7 +390,7 @@ phone_element_key(StrView number, StrView extension)
 
 	phone_parse(number, &p);
 	if (extension.len == 0)
-		extension = view(p.extension, p.extension_len);
+		extension = strview(p.extension, p.extension_len);
 	if (phone_international(&p) || p.plain)
 		return phone_key(phone_international(&p), p.digits, p.ndigits, extension);
 
@@ -435,7 +425,7 @@ url_key(StrView s)
 	buf = palloc(s.len);
 	for (int i = 0; i < s.len; i++)
 		buf[i] = i < end ? ascii_lower(s.ptr[i]) : s.ptr[i];
-	return view(buf, s.len);
+	return strview(buf, s.len);
 }
 
 /* The parts, each folded on one line, a line each; absent if all are empty. */
@@ -453,7 +443,7 @@ address_key(const ContactItem *item)
 		len += part[i].len;
 	}
 	if (len == 0)
-		return view(NULL, 0);
+		return strview(NULL, 0);
 	buf = p = palloc(len + CA_COUNT - 1);
 	for (int i = 0; i < CA_COUNT; i++)
 	{
@@ -463,7 +453,7 @@ address_key(const ContactItem *item)
 			memcpy(p, part[i].ptr, part[i].len);
 		p += part[i].len;
 	}
-	return view(buf, p - buf);
+	return strview(buf, p - buf);
 }
 
 StrView
@@ -488,7 +478,7 @@ contact_element_key(ContactField field, const ContactItem *item)
 		case CF_METADATA:
 			return item->key;
 		default:
-			return view(NULL, 0);
+			return strview(NULL, 0);
 	}
 }
 
@@ -500,7 +490,7 @@ contact_item_normalize(ContactItem *item)
 
 	if (item->field != CF_METADATA)
 	{
-		item->type = item->type.len > 0 ? fold(contact_text_clean(item->type)) : view(NULL, 0);
+		item->type = item->type.len > 0 ? fold(contact_text_clean(item->type)) : strview(NULL, 0);
 		item->extension = contact_text_clean(item->extension);
 	}
 	switch (item->field)
@@ -524,7 +514,7 @@ contact_item_normalize(ContactItem *item)
 	}
 	if (!CF_IS_LIST(item->field))
 	{
-		item->key = view(NULL, 0);
+		item->key = strview(NULL, 0);
 		return item->value.len > 0;
 	}
 	item->key = contact_element_key(item->field, item);
