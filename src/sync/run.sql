@@ -87,15 +87,18 @@ CREATE FUNCTION contactsync._run_state(run bigint) RETURNS text
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	r record;
+	own_full numeric := pg_catalog.pg_current_xact_id_if_assigned()::text::numeric;
+	own bigint := own_full % 4294967296;
 BEGIN
 	SELECT x.state, x.xmin::text::bigint AS xid, x.certified AND NOT x.certificate_applied
 		OR EXISTS (SELECT FROM contactsync.inbox i WHERE i.tenant_id = contactsync.current_tenant() AND i.failed_at IS NULL AND i.id <= x.last_inbox_id) AS due
 	INTO r FROM contactsync.runs x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'run % does not exist', run USING ERRCODE = 'undefined_object', HINT = 'See contactsync.runs.';
-	-- a row that is seen before its transaction has ended is of our own, or of a savepoint of it
-	ELSIF r.state = 'queued' AND pg_catalog.pg_xact_status((pg_catalog.div(
-			pg_catalog.pg_snapshot_xmax(pg_catalog.pg_current_snapshot())::text::numeric, 4294967296) * 4294967296 + r.xid)::text::xid8) = 'in progress' THEN
+	-- a row that is seen before its transaction has ended is of our own, or of a savepoint of it, whose id is
+	-- not before ours; xmin has but 32 bits of it
+	ELSIF r.state = 'queued' AND (r.xid - own + 4294967296) % 4294967296 < 2147483648
+		AND pg_catalog.pg_xact_status((own_full + (r.xid - own + 4294967296) % 4294967296)::text::xid8) = 'in progress' THEN
 		RAISE EXCEPTION 'run % is not committed yet', run USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'Commit the transaction that called sync(), then wait.';
 	END IF;

@@ -34,6 +34,17 @@ is(sql("SELECT wait_for_run($run, '60 s')"), 'succeeded', 'sync() starts a worke
 is(sql('SELECT count(*) FROM directory'), '250', 'which does all of it');
 ok($node->poll_query_until('postgres', q{SELECT count(*) = 0 FROM pg_stat_activity WHERE backend_type LIKE 'contactsync%'}), 'and goes');
 
+# a run that nobody else can see yet is not waited for
+for my $asked (q{SELECT sync('crm') AS run \gset}, q{SAVEPOINT a; SELECT sync('crm') AS run \gset
+RELEASE a;}, q{CREATE TEMP TABLE t (i integer); SAVEPOINT a; SELECT sync('crm') AS run \gset
+SAVEPOINT b; INSERT INTO t VALUES (1);})
+{
+	my ($rc, $out, $err) = $node->psql('postgres', "\\set VERBOSITY verbose\nSET search_path = contactsync, public; BEGIN; $asked\nSELECT wait_for_run(:run, '60 s')");
+	like($err, qr/ERROR:  55000: run \d+ is not committed yet/, 'a run of this transaction is not waited for');
+}
+is(sql(q{SELECT sync('crm') AS run \gset
+BEGIN; CREATE TEMP TABLE t (i integer); SELECT wait_for_run(:run, '60 s')}), 'succeeded', 'but one that is committed, from a transaction that wrote');
+
 # several at a time wait for each other, and nothing is lost
 my @runs = map { sql("SELECT sync('crm', " . ($_ % 2 ? 'true' : 'false') . ')') } 1 .. 6;
 is(sql("SELECT string_agg(DISTINCT wait_for_run(r, '60 s'), ' ') FROM unnest(ARRAY[" . join(',', @runs) . ']) r'), 'succeeded', 'asked for often, all is done');
