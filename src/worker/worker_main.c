@@ -423,7 +423,10 @@ do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
 	if (fault && fault->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ereport(LOG,
 				(errcode(fault->sqlerrcode),
-				 errmsg("contactsync worker: %s", fault->message),
+				 /* a data exception may quote what somebody is called */
+				 errmsg("contactsync worker: %s",
+						ERRCODE_TO_CATEGORY(fault->sqlerrcode) == ERRCODE_DATA_EXCEPTION ?
+						psprintf("data exception %s", unpack_sql_state(fault->sqlerrcode)) : fault->message),
 				 errhint("It will be tried again.")));
 	return fault == NULL;
 }
