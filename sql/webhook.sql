@@ -1,14 +1,9 @@
 -- Webhooks: who may speak, what is taken from what they say, and what is not.
 \set VERBOSITY terse
 SELECT contactsync.activate();
--- a key to seal the secrets of this test with
-SELECT current_setting('data_directory') || '/webhook_test_key' AS keyfile \gset
+-- a key to seal the secrets of this test with, where regress.conf says
+SELECT current_setting('data_directory') || '/' || current_setting('contactsync.secret_key_file') AS keyfile \gset
 COPY (SELECT repeat('5a', 32)) TO :'keyfile';
-ALTER SYSTEM SET contactsync.secret_key_file = :'keyfile';
-SELECT pg_reload_conf();
-SELECT pg_sleep(0.5);
-\c -
-\set VERBOSITY terse
 
 -- HMAC by the book, so that the signatures here are not our own code's
 CREATE FUNCTION pg_temp.xor_key(key bytea, with_ integer) RETURNS bytea LANGUAGE sql AS $$
@@ -158,5 +153,3 @@ DELETE FROM contactsync.inbox_dedup WHERE source IN ('std', 'hub', 'bare', 'ship
 DELETE FROM contactsync.source_secrets WHERE source IN ('std', 'hub', 'bare', 'shipped');
 DELETE FROM contactsync.sources WHERE connector IN ('std', 'hub', 'dumb', 'odd', 'shipped');
 DELETE FROM contactsync.connectors WHERE name IN ('std', 'hub', 'dumb', 'odd', 'shipped');
-ALTER SYSTEM RESET contactsync.secret_key_file;
-SELECT pg_reload_conf();
