@@ -34,6 +34,7 @@ SQL_PIECES  = src/prologue.sql \
               src/sync/source.sql \
               src/sync/run.sql \
               src/store/directory.sql \
+              src/store/decide.sql \
               src/store/review.sql \
               src/webhook/webhook.sql \
               src/epilogue.sql

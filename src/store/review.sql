@@ -49,17 +49,12 @@ BEGIN
 			RAISE EXCEPTION 'the value has members that do not belong to "%"', c.field USING ERRCODE = 'invalid_parameter_value';
 		END IF;
 	END IF;
-	INSERT INTO contactsync.decisions AS d (kind, records, field, element, value, chosen, seen, note, decided_at)
-	SELECT 'resolve',
+	decision := contactsync._decide('resolve',
 		(SELECT pg_catalog.array_agg(r.id ORDER BY r.id) FROM contactsync.records r
 		 WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = c.contact_id),
-		c.field, c.element, decided, chosen ->> 'source',
-		(SELECT pg_catalog.array_agg(pg_catalog.decode(k ->> 'digest', 'hex')) FROM pg_catalog.jsonb_array_elements(c.candidates) k),
-		_resolve_conflict.note,
-		-- later than any decision before it, whatever the clock says
-		GREATEST(pg_catalog.clock_timestamp(), (SELECT pg_catalog.max(p.decided_at) + interval '1 microsecond'
-			FROM contactsync.decisions p WHERE p.tenant_id = contactsync.current_tenant()))
-	RETURNING d.id INTO decision;
+		field => c.field, element => c.element, value => decided, chosen => chosen ->> 'source',
+		seen => (SELECT pg_catalog.array_agg(pg_catalog.decode(k ->> 'digest', 'hex')) FROM pg_catalog.jsonb_array_elements(c.candidates) k),
+		note => _resolve_conflict.note);
 	PERFORM contactsync._resolve_contacts(ARRAY[c.contact_id], 'decision', decision);
 END
 $$;

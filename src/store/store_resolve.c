@@ -195,13 +195,13 @@ store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
 	}
 }
 
-/* The decisions about any of these records, with the records each is about. */
+/* The decisions in force about any of these records, with the records each is about. */
 void
 store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions, int64 ***members)
 {
 	uint64		n = store_run("SELECT id, field, element, value, chosen, seen, decided_at, records "
 							  "FROM contactsync.decisions WHERE tenant_id = contactsync.current_tenant() "
-							  "AND kind = 'resolve' AND records && $1", 1, (StoreArray *[]) {record_ids});
+							  "AND kind = 'resolve' AND undone_by IS NULL AND records && $1", 1, (StoreArray *[]) {record_ids});
 
 	*decisions = palloc0(sizeof(MergeDecision) * Max(n, 1));
 	*members = palloc0(sizeof(int64 *) * Max(n, 1));
