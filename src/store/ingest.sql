@@ -50,7 +50,9 @@ BEGIN
 		RETURN;
 	END IF;
 	PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('contactsync.audit_log', 0));
-	IF pg_catalog.to_regclass('contactsync.' || part) IS NOT NULL THEN
+	-- whom we waited for may have made it: to_regclass() would remember that it was not there
+	IF EXISTS (SELECT FROM pg_catalog.pg_class c
+			WHERE c.relnamespace = 'contactsync'::pg_catalog.regnamespace AND c.relname = part) THEN
 		RETURN;
 	END IF;
 	EXECUTE pg_catalog.format('CREATE TABLE contactsync.%I PARTITION OF contactsync.audit_log FOR VALUES FROM (%L) TO (%L)',

@@ -21,6 +21,10 @@
 #include "store/guard.h"
 #include "store/store.h"
 
+/* Of the tenant, advanced under its lock: whoever commits later has a greater one. */
+#define GENERATION \
+	"(SELECT t.generation FROM contactsync.tenant_state t WHERE t.tenant_id = contactsync.current_tenant())"
+
 /* A stored contact. */
 typedef struct OldContact
 {
@@ -290,19 +294,27 @@ write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char
 	store_array_add_text(&why, cview(cause));
 
 	if (c->gone.n > 0)
+	{
 		store_run("DELETE FROM contactsync.contacts c USING " STORE_EACH(1)
 				  "WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.x",
 				  1, (StoreArray *[]) {&c->gone});
+		store_run("INSERT INTO contactsync.contact_events (generation, event, contact_id, other_id) "
+				  "SELECT " GENERATION ", 'merged', a.id, r.contact_id FROM " STORE_EACH_ROW(1, "contact_aliases", "id", "a")
+				  "JOIN contactsync.records r ON r.tenant_id = contactsync.current_tenant() AND r.id = a.record_id",
+				  1, (StoreArray *[]) {&c->gone});
+	}
 	if (c->id.n > 0)
 		store_run("INSERT INTO contactsync.contacts AS c (id, contact, live, naming_record, policy_version, "
-				  "last_modified, modified_by) "
-				  "SELECT u.id, u.contact, u.live, u.naming, ($5)[1], pg_catalog.clock_timestamp(), contactsync._caller() "
+				  "generation, last_modified, modified_by) "
+				  "SELECT u.id, u.contact, u.live, u.naming, ($5)[1], " GENERATION ", pg_catalog.clock_timestamp(), contactsync._caller() "
 				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
 				  "pg_catalog.unnest($4)) AS u (id, contact, live, naming) "
 				  "ON CONFLICT (tenant_id, id) DO UPDATE SET contact = excluded.contact, live = excluded.live, "
 				  "naming_record = excluded.naming_record, policy_version = excluded.policy_version, "
 				  "version = c.version + CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
 				  "OR c.live <> excluded.live THEN 1 ELSE 0 END, "
+				  "generation = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
+				  "OR c.live <> excluded.live THEN excluded.generation ELSE c.generation END, "
 				  "last_modified = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
 				  "OR c.live <> excluded.live THEN excluded.last_modified ELSE c.last_modified END, "
 				  "modified_by = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
