@@ -39,6 +39,7 @@ typedef struct StoreRecord
 	bool		changed;
 	bool		sighted;		/* seen_at has moved */
 	bool		refold;
+	bool		restamped;		/* an observation counts as of another version */
 } StoreRecord;
 
 /* The columns that store_read_record reads, of records r and sources s. */

@@ -31,11 +31,22 @@ typedef struct Event
 	StrView		kind;
 	int			record;			/* index of its record */
 	bool		stored;			/* was not known before */
+	int64		received;		/* its receipt, and what a clock might then run ahead */
+	int64		tolerance;
 	MergeObservation o;
 	int64		sighted;		/* start of the run that showed it; MERGE_TIME_MIN = none */
 	Contact    *claims;
 	StrView		covers;
 } Event;
+
+/* Keys that records assert, and since when. */
+typedef struct Evidence
+{
+	StoreArray	restamped;		/* records whose evidence is given anew */
+	StoreArray	keys;
+	StoreArray	records;
+	StoreArray	since;
+} Evidence;
 
 /* What names an observation: all of it but its receipt. */
 static void
@@ -115,6 +126,37 @@ set_coverage(Event *e, const StoreMapping *mapping, Datum coverage, bool isnull,
 	return true;
 }
 
+static int64
+interval_usecs(Datum interval)
+{
+	const Interval *i = DatumGetIntervalP(interval);
+
+	return i->time + (i->day + (int64) i->month * DAYS_PER_MONTH) * USECS_PER_DAY;
+}
+
+static Datum
+usecs_interval(int64 usecs)
+{
+	Interval   *i = palloc0(sizeof(Interval));
+
+	i->time = usecs;
+	return IntervalPGetDatum(i);
+}
+
+/* A stamp from further ahead than a clock may err counts as of its receipt. */
+static int64
+effective_stamp(int64 raw, int64 received, int64 tolerance)
+{
+	return raw > received + tolerance ? received : raw;
+}
+
+/* Of the receipts of one observation the first counts, and its tolerance. */
+static bool
+earlier_receipt(const Event *e, int64 received, int64 tolerance)
+{
+	return e->received != received ? e->received < received : e->tolerance < tolerance;
+}
+
 /* Read a row of the inbox; false, with the fault, if it cannot be applied. */
 static bool
 read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *error)
@@ -123,7 +165,6 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *erro
 	bool		isnull;
 	Datum		payload;
 	Datum		coverage;
-	int64		received;
 
 	memset(e, 0, sizeof(*e));
 	memset(error, 0, sizeof(*error));
@@ -139,11 +180,10 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *erro
 	e->o.created = store_time(row, 7);
 	e->sighted = store_time(row, 10);
 	e->o.inferred = DatumGetBool(store_value(row, 11, &isnull));
-	received = store_time(row, 12);
+	e->received = store_time(row, 12);
 	e->o.modified = store_time(row, 13);
-	e->o.effective = e->o.raw;
-	if (e->o.raw > received + guc_clock_tolerance * USECS_PER_SEC)
-		e->o.effective = received;
+	e->tolerance = interval_usecs(store_value(row, 14, &isnull));
+	e->o.effective = effective_stamp(e->o.raw, e->received, e->tolerance);
 
 	payload = store_value(row, 9, &isnull);
 	if (!isnull && e->o.kind != MK_DELETE &&
@@ -226,7 +266,133 @@ load_records(Event **events, int nevents, int *nrecords)
 	return records;
 }
 
-/* Store the observations; mark the events whose observation is new. */
+static bool
+same_observation(const Event *a, const Event *b)
+{
+	return event_key_cmp(a, b) == 0 && memcmp(a->o.digest, b->o.digest, MERGE_DIGEST_LEN) == 0;
+}
+
+static int
+event_digest_cmp(const void *x, const void *y)
+{
+	const Event *a = *(Event *const *) x;
+	const Event *b = *(Event *const *) y;
+	int			r = event_key_cmp(a, b);
+
+	return r ? r : memcmp(a->o.digest, b->o.digest, MERGE_DIGEST_LEN);
+}
+
+/* Give copies of an observation, which lie side by side, the first receipt of any. */
+static void
+join_receipts(Event **events, int nevents)
+{
+	for (int i = 0; i < nevents;)
+	{
+		const Event *first = events[i];
+		int64		effective;
+		int			end;
+
+		for (end = i + 1; end < nevents && same_observation(events[i], events[end]); end++)
+			if (earlier_receipt(events[end], first->received, first->tolerance))
+				first = events[end];
+		effective = first->o.effective;
+		for (int64 received = first->received, tolerance = first->tolerance; i < end; i++)
+		{
+			events[i]->received = received;
+			events[i]->tolerance = tolerance;
+			events[i]->o.effective = effective;
+		}
+	}
+}
+
+/* By record and version; copies of an observation side by side, with one receipt. */
+static void
+sort_events(Event **events, int nevents)
+{
+	bool		clamped = false;
+
+	for (int i = 0; i < nevents; i++)
+		clamped |= events[i]->o.effective != events[i]->o.raw;
+	/* copies that differ in what a stamp counts as are not of one version */
+	if (clamped)
+	{
+		qsort(events, nevents, sizeof(Event *), event_digest_cmp);
+		join_receipts(events, nevents);
+	}
+	qsort(events, nevents, sizeof(Event *), event_ptr_cmp);
+	if (!clamped)
+		join_receipts(events, nevents);
+}
+
+/*
+ * Which of the events' observations are known?  Those are not stored again, but
+ * may turn out to have been received earlier; where that changes the version, the
+ * record is folded anew.
+ */
+static void
+find_known(Event **events, int nevents, StoreRecord *records)
+{
+	StoreArray	record;
+	StoreArray	digest;
+	StoreArray	index;
+	StoreArray	id;
+	StoreArray	received;
+	StoreArray	tolerance;
+	StoreArray	effective;
+	uint64		n;
+
+	store_array_init(&record, INT8OID);
+	store_array_init(&digest, BYTEAOID);
+	store_array_init(&index, INT4OID);
+	store_array_init(&id, INT8OID);
+	store_array_init(&received, TIMESTAMPTZOID);
+	store_array_init(&tolerance, INTERVALOID);
+	store_array_init(&effective, TIMESTAMPTZOID);
+	for (int i = 0; i < nevents; i++)
+	{
+		const StoreRecord *r = &records[events[i]->record];
+
+		events[i]->stored = i == 0 || !same_observation(events[i - 1], events[i]);
+		if (!events[i]->stored || r->m.last.effective == MERGE_TIME_MIN)
+			continue;
+		store_array_add(&record, Int64GetDatum(r->id), false);
+		store_array_add(&digest, PointerGetDatum(cstring_to_text_with_len((char *) events[i]->o.digest, MERGE_DIGEST_LEN)), false);
+		store_array_add(&index, Int32GetDatum(i), false);
+	}
+	if (record.n == 0)
+		return;
+	n = store_run("SELECT u.i, o.id, o.received_at, o.tolerance, o.effective "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+				  "AS u (record_id, digest, i) JOIN contactsync.observations o "
+				  "ON o.tenant_id = contactsync.current_tenant() AND o.record_id = u.record_id AND o.digest = u.digest",
+				  3, (StoreArray *[]) {&record, &digest, &index});
+	for (uint64 row = 0; row < n; row++)
+	{
+		bool		isnull;
+		Event	   *e = events[DatumGetInt32(store_value(row, 1, &isnull))];
+		StoreRecord *r = &records[e->record];
+
+		e->stored = false;
+		if (!earlier_receipt(e, store_time(row, 3), interval_usecs(store_value(row, 4, &isnull))))
+			continue;
+		store_array_add(&id, Int64GetDatum(store_int8(row, 2)), false);
+		store_array_add_time(&received, e->received);
+		store_array_add(&tolerance, usecs_interval(e->tolerance), false);
+		store_array_add_time(&effective, e->o.effective);
+		if (e->o.effective == store_time(row, 5))
+			continue;
+		r->changed = r->refold = r->restamped = true;
+		r->cause_id = Max(r->cause_id, e->inbox_id);
+	}
+	if (id.n > 0)
+		store_run("UPDATE contactsync.observations o SET received_at = u.received_at, tolerance = u.tolerance, "
+				  "effective = u.effective FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
+				  "pg_catalog.unnest($3), pg_catalog.unnest($4)) AS u (id, received_at, tolerance, effective) "
+				  "WHERE o.tenant_id = contactsync.current_tenant() AND o.id = u.id",
+				  4, (StoreArray *[]) {&id, &received, &tolerance, &effective});
+}
+
+/* Store the observations that are new, and mark their events. */
 static void
 store_observations(Event **events, int nevents, StoreRecord *records)
 {
@@ -236,21 +402,23 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 	StoreArray	digest;
 	StoreArray	claims;
 	StoreArray	covers;
-	uint64		n;
+	StoreArray	received;
+	StoreArray	tolerance;
 
+	find_known(events, nevents, records);
 	store_array_init(&inbox, INT8OID);
 	store_array_init(&record, INT8OID);
 	store_array_init(&effective, TIMESTAMPTZOID);
 	store_array_init(&digest, BYTEAOID);
 	store_array_init(&claims, store_contact_type());
 	store_array_init(&covers, TEXTOID);
+	store_array_init(&received, TIMESTAMPTZOID);
+	store_array_init(&tolerance, INTERVALOID);
 	for (int i = 0; i < nevents; i++)
 	{
 		Event	   *e = events[i];
-		bool		repeated = i > 0 && events[i - 1]->record == e->record &&
-			memcmp(events[i - 1]->o.digest, e->o.digest, MERGE_DIGEST_LEN) == 0;
 
-		if (repeated)
+		if (!e->stored)
 			continue;
 		store_array_add(&inbox, Int64GetDatum(e->inbox_id), false);
 		store_array_add(&record, Int64GetDatum(records[e->record].id), false);
@@ -258,37 +426,22 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		store_array_add(&digest, PointerGetDatum(cstring_to_text_with_len((char *) e->o.digest, MERGE_DIGEST_LEN)), false);
 		store_array_add(&claims, PointerGetDatum(e->claims), false);
 		store_array_add_text(&covers, e->covers);
+		store_array_add_time(&received, e->received);
+		store_array_add(&tolerance, usecs_interval(e->tolerance), false);
 	}
-	n = store_run("WITH stored AS (INSERT INTO contactsync.observations "
+	if (inbox.n > 0)
+		store_run("INSERT INTO contactsync.observations "
 				  "(record_id, kind, version, effective, seq, digest, created, source_modified, "
 				  "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance) "
 				  "SELECT u.record_id, i.kind, i.version, u.effective, i.seq, u.digest, i.created, "
 				  "i.source_modified, i.inferred, u.claims, u.covers::pg_catalog.text[], i.payload, i.run, "
-				  "i.id, i.received_at, pg_catalog.current_setting('contactsync.clock_tolerance')::pg_catalog.interval "
+				  "i.id, u.received_at, u.tolerance "
 				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6)) "
-				  "AS u (inbox_id, record_id, effective, digest, claims, covers) JOIN contactsync.inbox i "
-				  "ON i.tenant_id = contactsync.current_tenant() AND i.id = u.inbox_id "
-				  "ON CONFLICT (tenant_id, record_id, digest) DO NOTHING "
-				  "RETURNING inbox_id) SELECT inbox_id FROM stored ORDER BY inbox_id",
-				  6, (StoreArray *[]) {&inbox, &record, &effective, &digest, &claims, &covers});
-
-	for (int i = 0; i < nevents; i++)
-	{
-		uint64		lo = 0;
-		uint64		hi = n;
-
-		while (lo < hi)
-		{
-			uint64		mid = lo + (hi - lo) / 2;
-
-			if (store_int8(mid, 1) < events[i]->inbox_id)
-				lo = mid + 1;
-			else
-				hi = mid;
-		}
-		events[i]->stored = lo < n && store_int8(lo, 1) == events[i]->inbox_id;
-	}
+				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
+				  "pg_catalog.unnest($8)) "
+				  "AS u (inbox_id, record_id, effective, digest, claims, covers, received_at, tolerance) "
+				  "JOIN contactsync.inbox i ON i.tenant_id = contactsync.current_tenant() AND i.id = u.inbox_id",
+				  8, (StoreArray *[]) {&inbox, &record, &effective, &digest, &claims, &covers, &received, &tolerance});
 }
 
 /* Add a name to those that a record ever had; one without a last name is none. */
@@ -370,9 +523,65 @@ step(StoreRecord *r, const MergeObservation *o)
 	return true;
 }
 
-/* Fold records anew from all that is stored of them. */
+/* Remember every key that an observation asserts. */
 static void
-refold(StoreRecord *records, int nrecords)
+note_evidence(const MergeObservation *o, const StoreRecord *r, Evidence *evidence)
+{
+	const ContactValue *v = &o->claims.value;
+	const StrView nokey = {NULL, 0};
+
+	for (int i = 0; i < v->nitems; i++)
+	{
+		const ContactItem *item = &v->items[i];
+		StrView		key = nokey;
+		StrView		full;
+
+		if (item->field == CF_EMAILS)
+			key = contact_email_key(item->value);
+		else if (item->field == CF_PHONES && item->extension.len == 0)
+			key = contact_phone_key(item->value, nokey);
+		if (key.len == 0)
+			continue;
+		full.ptr = psprintf("%s%.*s", item->field == CF_EMAILS ? "email:" : "tel:", key.len, key.ptr);
+		full.len = strlen(full.ptr);
+		store_array_add_text(&evidence->keys, full);
+		store_array_add(&evidence->records, Int64GetDatum(r->id), false);
+		store_array_add_time(&evidence->since, o->effective);
+	}
+}
+
+static void
+evidence_init(Evidence *evidence)
+{
+	store_array_init(&evidence->restamped, INT8OID);
+	store_array_init(&evidence->keys, TEXTOID);
+	store_array_init(&evidence->records, INT8OID);
+	store_array_init(&evidence->since, TIMESTAMPTZOID);
+}
+
+static void
+save_evidence(Evidence *evidence)
+{
+	if (evidence->restamped.n > 0)
+		store_run("DELETE FROM contactsync.identities i USING " STORE_EACH(1)
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.record_id = u.x",
+				  1, (StoreArray *[]) {&evidence->restamped});
+	if (evidence->keys.n > 0)
+		store_run("INSERT INTO contactsync.identities AS i (key, record_id, first_version) "
+				  "SELECT u.key, u.record_id, pg_catalog.min(u.since) "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+				  "AS u (key, record_id, since) GROUP BY u.key, u.record_id "
+				  "ON CONFLICT (tenant_id, key, record_id) DO UPDATE SET first_version = excluded.first_version "
+				  "WHERE excluded.first_version < i.first_version",
+				  3, (StoreArray *[]) {&evidence->keys, &evidence->records, &evidence->since});
+}
+
+/*
+ * Fold records anew from all that is stored of them; where versions were moved,
+ * so is the evidence.
+ */
+static void
+refold(StoreRecord *records, int nrecords, Evidence *evidence)
 {
 	StoreArray	ids;
 	MergeObservation *obs;
@@ -397,6 +606,10 @@ refold(StoreRecord *records, int nrecords)
 			store_read_observation(row, &obs[k++], &id);
 		for (r = 0; records[r].id != id; r++)
 			;
+		for (int i = 0; i < k && records[r].restamped; i++)
+			note_evidence(&obs[i], &records[r], evidence);
+		if (records[r].restamped)
+			store_array_add(&evidence->restamped, Int64GetDatum(id), false);
 		merge_fold(obs, k, records[r].m.sightings, records[r].source, &records[r].m);
 		note_names(&records[r], obs, k);
 	}
@@ -421,33 +634,6 @@ note_sighting(const Event *e, StoreRecord *r)
 		r->changed = true;
 		r->refold = true;
 		r->cause_id = Max(r->cause_id, e->inbox_id);
-	}
-}
-
-/* Remember every key that an observation asserts. */
-static void
-note_evidence(Event *e, StoreRecord *r, StoreArray *keys, StoreArray *ids, StoreArray *since)
-{
-	const ContactValue *v = &e->o.claims.value;
-	const StrView nokey = {NULL, 0};
-
-	for (int i = 0; i < v->nitems; i++)
-	{
-		const ContactItem *item = &v->items[i];
-		StrView		key = nokey;
-		StrView		full;
-
-		if (item->field == CF_EMAILS)
-			key = contact_email_key(item->value);
-		else if (item->field == CF_PHONES && item->extension.len == 0)
-			key = contact_phone_key(item->value, nokey);
-		if (key.len == 0)
-			continue;
-		full.ptr = psprintf("%s%.*s", item->field == CF_EMAILS ? "email:" : "tel:", key.len, key.ptr);
-		full.len = strlen(full.ptr);
-		store_array_add_text(keys, full);
-		store_array_add(ids, Int64GetDatum(r->id), false);
-		store_array_add_time(since, e->o.effective);
 	}
 }
 
@@ -537,6 +723,7 @@ save_records(StoreRecord *records, int nrecords)
 void
 store_refold(StoreArray *record_ids, int64 cause_id, StoreRecord **records, int *nrecords)
 {
+	Evidence	evidence;
 	uint64		n = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "id", "r") STORE_SOURCE_JOIN,
 							  1, (StoreArray *[]) {record_ids});
 
@@ -549,7 +736,8 @@ store_refold(StoreArray *record_ids, int64 cause_id, StoreRecord **records, int 
 		r->changed = r->refold = true;
 		r->cause_id = cause_id;
 	}
-	refold(*records, n);
+	evidence_init(&evidence);
+	refold(*records, n, &evidence);
 	save_records(*records, n);
 	*nrecords = n;
 }
@@ -603,9 +791,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	StoreArray	failed;
 	StoreArray	codes;
 	StoreArray	reasons;
-	StoreArray	keys;
-	StoreArray	key_records;
-	StoreArray	key_since;
+	Evidence	evidence;
 	Event	   *events;
 	Event	  **sorted;
 	int			nevents = 0;
@@ -617,9 +803,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	store_array_init(&failed, INT8OID);
 	store_array_init(&codes, TEXTOID);
 	store_array_init(&reasons, TEXTOID);
-	store_array_init(&keys, TEXTOID);
-	store_array_init(&key_records, INT8OID);
-	store_array_init(&key_since, TIMESTAMPTZOID);
+	evidence_init(&evidence);
 
 	store_array_init(&position, INT8OID);
 	store_array_add(&position, Int64GetDatum(*after), false);
@@ -627,7 +811,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 	/* past the position, so that no batch walks over what those before it deleted */
 	n = store_run("SELECT id, source, source_id, kind, version, seq, created, coverage, payload, sighted, "
-				  "inferred, received_at, source_modified FROM contactsync.inbox "
+				  "inferred, received_at, source_modified, tolerance FROM contactsync.inbox "
 				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL AND id > ($2)[1] "
 				  "ORDER BY id LIMIT ($1)[1]", 2, (StoreArray *[]) {&max, &position});
 	*claimed = n;
@@ -669,7 +853,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 	if (nevents > 0)
 	{
-		qsort(sorted, nevents, sizeof(Event *), event_ptr_cmp);
+		sort_events(sorted, nevents);
 		*records = load_records(sorted, nevents, nrecords);
 		store_observations(sorted, nevents, *records);
 		for (int i = 0; i < nevents; i++)
@@ -681,20 +865,13 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 				continue;
 			r->changed = true;
 			r->cause_id = Max(r->cause_id, sorted[i]->inbox_id);
-			note_evidence(sorted[i], r, &keys, &key_records, &key_since);
+			note_evidence(&sorted[i]->o, r, &evidence);
 			if (!r->refold && !step(r, &sorted[i]->o))
 				r->refold = true;
 		}
-		refold(*records, *nrecords);
+		refold(*records, *nrecords, &evidence);
 		save_records(*records, *nrecords);
-		if (keys.n > 0)
-			store_run("INSERT INTO contactsync.identities AS i (key, record_id, first_version) "
-					  "SELECT u.key, u.record_id, pg_catalog.min(u.since) "
-					  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
-					  "AS u (key, record_id, since) GROUP BY u.key, u.record_id "
-					  "ON CONFLICT (tenant_id, key, record_id) DO UPDATE SET first_version = excluded.first_version "
-					  "WHERE excluded.first_version < i.first_version",
-					  3, (StoreArray *[]) {&keys, &key_records, &key_since});
+		save_evidence(&evidence);
 	}
 	settle_inbox(&applied, &failed, &codes, &reasons);
 	return nevents;

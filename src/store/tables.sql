@@ -112,6 +112,7 @@ CREATE TABLE contactsync.inbox (
 	run             bigint,
 	idempotency_key text,
 	received_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	tolerance       interval NOT NULL DEFAULT pg_catalog.current_setting('contactsync.clock_tolerance')::interval,
 	failed_at       timestamptz,
 	error_code      text,
 	error           text,
@@ -119,6 +120,7 @@ CREATE TABLE contactsync.inbox (
 ) WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000);
 CREATE INDEX inbox_due_idx ON contactsync.inbox (tenant_id, id) WHERE failed_at IS NULL;
 COMMENT ON TABLE contactsync.inbox IS 'Events accepted and not yet applied; what cannot be applied stays here with its reason.';
+COMMENT ON COLUMN contactsync.inbox.tolerance IS 'contactsync.clock_tolerance as it was at receipt.';
 
 CREATE TABLE contactsync.inbox_dedup (
 	tenant_id text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
@@ -190,8 +192,10 @@ CREATE TABLE contactsync.observations (
 	PRIMARY KEY (tenant_id, id),
 	UNIQUE (tenant_id, record_id, digest)
 );
-COMMENT ON TABLE contactsync.observations IS 'What a source said about one of its records at one version. Never changed; the base of everything computed.';
-COMMENT ON COLUMN contactsync.observations.effective IS 'version, or received_at where version lies further ahead than the clock tolerance allowed.';
+COMMENT ON TABLE contactsync.observations IS 'What a source said about one of its records at one version. Never changed, but for an earlier receipt that becomes known; the base of everything computed.';
+COMMENT ON COLUMN contactsync.observations.effective IS 'version, or received_at where version lies further ahead than tolerance allowed.';
+COMMENT ON COLUMN contactsync.observations.received_at IS 'Its first receipt, of as many as there were.';
+COMMENT ON COLUMN contactsync.observations.tolerance IS 'contactsync.clock_tolerance as it was at that receipt.';
 COMMENT ON COLUMN contactsync.observations.digest IS 'Names the observation: taken over all of it but its receipt.';
 COMMENT ON COLUMN contactsync.observations.covers IS 'What it speaks about: * = every field, field, field:key = one element, -field:key = one that is gone.';
 

@@ -179,11 +179,13 @@ class History:
         o = Obs(**e)
         self.obs.append(o)
         args = [o.source, o.source_id, o.payload, stamp(o.version), o.kind, o.seq, None, o.coverage, stamp(o.created)]
-        if o.sighted is None and not o.inferred:
+        if o.sighted is None and not o.inferred and not o.clamp:
             self.psql.send("SELECT contactsync.ingest(" + ", ".join(map(quote, args)) + ");")
         else:
-            self.psql.send("INSERT INTO contactsync.inbox (source, source_id, payload, version, kind, seq, coverage, created, sighted, inferred) VALUES ("
-                          + ", ".join(map(quote, args[:6] + args[7:] + [stamp(o.sighted), bool(o.inferred)])) + ");")
+            receipt = [stamp(o.clamp[0]), f"{o.clamp[1]} us"] if o.clamp else [None, None]
+            self.psql.send("INSERT INTO contactsync.inbox (source, source_id, payload, version, kind, seq, coverage, created, sighted, inferred, received_at, tolerance) VALUES ("
+                          + ", ".join(map(quote, args[:6] + args[7:] + [stamp(o.sighted), bool(o.inferred)])) + ", "
+                          + ", ".join(quote(r) if r else "DEFAULT" for r in receipt) + ");")
 
     def process(self):
         self.psql.send("SELECT contactsync.process();")
@@ -247,7 +249,7 @@ class History:
     def compare(self):
         self.got = json.loads(self.psql.run(READ))
         clamps = {(s, i, unstamp(v), q): (unstamp(at), int(float(tol) * 1000000)) for s, i, v, q, at, tol in self.got["clamped"] or []}
-        obs = [o._replace(clamp=clamps.get((o.source, o.source_id, o.version, o.seq))) for o in self.obs]
+        obs = [o if o.clamp else o._replace(clamp=clamps.get((o.source, o.source_id, o.version, o.seq))) for o in self.obs]
         self.records, self.contacts = oracle.compute(obs, self.certificates, CLASSES, self.policy, self.decisions)
         want, got = expected(self.records, self.contacts), received(self.got)
         d = {}
@@ -369,7 +371,14 @@ def event(rng, persons, used):
         if (who, e["version"], e["seq"]) not in used:
             break
     used.add((who, e["version"], e["seq"]))
+    if e["version"] < 30000 * DAY and rng.random() < .15:
+        e["clamp"] = receipt(rng)
     return ("event", e)
+
+
+def receipt(rng):
+    """When it was received, and how far ahead a clock might be then."""
+    return (rng.randrange(10) * DAY + DAY // 4, rng.choice([300 * 1000000, 0, 2 * DAY]))
 
 
 def policy(rng):
@@ -397,7 +406,8 @@ def random_history(rng):
     more = [event(rng, persons, used) for _ in range(n)]
     # what comes again may come by another run
     again = rng.sample(more, rng.randint(0, len(more) // 3))
-    more += [("event", dict(e, sighted=rng.randrange(12) * DAY + DAY // 2)) if rng.random() < .2 else (s, e) for s, e in again]
+    again = [dict(e, clamp=receipt(rng)) if "clamp" in e and rng.random() < .7 else e for _, e in again]
+    more += [("event", dict(e, sighted=rng.randrange(12) * DAY + DAY // 2) if rng.random() < .2 else e) for e in again]
     rng.shuffle(more)
     # manual review has most to go wrong
     if rng.random() < .4:
@@ -460,6 +470,8 @@ def show(steps):
             for k in ("created", "sighted"):
                 if e.get(k) is not None:
                     e[k] = readable(e[k])
+            if e.get("clamp"):
+                e["clamp"] = [readable(t) for t in e["clamp"]]
             who = e.pop("source") + "/" + e.pop("source_id")
             out.append(f"{who} {e.pop('kind')} @ {at} {json.dumps(e)}")
         elif s[0] == "certify":

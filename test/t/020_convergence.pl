@@ -56,7 +56,14 @@ sub random_event
 		$payload = q{'{"title": "T"}'};
 		$coverage = q{'{title,company}'};
 	}
-	# now and then as a run brings it: with a sighting, or as a delete by absence
+	# now and then with a receipt before its stamp: then copies have others
+	if (rand() < .2)
+	{
+		return sprintf(q{INSERT INTO contactsync.inbox (source, source_id, kind, version, seq, payload, coverage, created, received_at, tolerance)
+			VALUES ('%s', 'r%d', '%s', '2026-01-%02d', %d, %s, %s, %s, '2026-01-RECEIPT', 'TOLERANCE');},
+			pick('crm', 'mkt', 'phone'), $person, $kind, 1 + int rand 20, int rand 2, $payload, $coverage, $created);
+	}
+	# or as a run brings it: with a sighting, or as a delete by absence
 	if (rand() < .3)
 	{
 		my $inferred = $kind eq 'delete' && rand() < .5;
@@ -70,6 +77,14 @@ sub random_event
 		pick('crm', 'mkt', 'phone'), $person, $payload, 1 + int rand 20, int rand 3, $kind, int rand 2, $coverage, $created);
 }
 
+sub receive
+{
+	my ($event) = @_;
+	my $at = 1 + int rand 15;
+	my $tolerance = pick('5 min', '0', '5 days');
+	return $event =~ s/RECEIPT/$at/r =~ s/TOLERANCE/$tolerance/r;
+}
+
 my $content = q{
 	SELECT * FROM (SELECT c.contact::text, c.live, (SELECT string_agg(r.source || '/' || r.source_id, ',' ORDER BY r.source, r.source_id)
 			FROM contactsync.records r WHERE r.contact_id = c.id) AS members
@@ -80,11 +95,15 @@ my $content = q{
 		ORDER BY k.candidates::text COLLATE "C", k.field;
 	SELECT key, source, source_id, first_version FROM contactsync.identities i JOIN contactsync.records r ON r.id = record_id
 		ORDER BY 1, 2, 3;
+	SELECT source, source_id, digest, effective, CASE WHEN received_at < '2026-02-01' THEN received_at END,
+		CASE WHEN received_at < '2026-02-01' THEN tolerance END
+		FROM contactsync.observations o JOIN contactsync.records r ON r.id = record_id ORDER BY 1, 2, 3;
 };
 
 for my $history (1 .. 4)
 {
-	my @events = map { random_event() } 1 .. 350;
+	my @templates = map { random_event() } 1 .. 350;
+	my @events = (map({ receive($_) } @templates), map { receive($_) } grep { /RECEIPT/ } @templates);
 	my $first;
 	for my $round (1 .. 5)
 	{
