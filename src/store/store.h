@@ -115,9 +115,42 @@ extern bool store_read_payload(const StoreMapping *mapping, Jsonb *payload, bool
  */
 extern int	store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int *nrecords);
 extern void store_reject(int64 inbox_id, const char *code, const char *reason);
-/* Fold records anew, since something else than an event has changed what they are. */
-extern void store_refold(StoreArray *record_ids, int64 cause_id, StoreRecord **records, int *nrecords);
-/* store_link.c: link the changed records; the contacts that this touches. */
+/* Keys that records assert, each as often as it was said, and since when. */
+typedef struct StoreEvidence
+{
+	StoreArray	restamped;		/* records whose evidence is given anew */
+	StoreArray	keys;			/* parallel: key, record, version */
+	StoreArray	records;
+	StoreArray	since;
+} StoreEvidence;
+
+extern void store_evidence_init(StoreEvidence *evidence);
+/*
+ * Fold those of the records that have refold set from all that is stored of them, and
+ * collect the evidence of those that have restamped set, too.  Writes nothing.
+ */
+extern void store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence);
+/* Fold records anew, since something else than an event has changed what they are;
+ * restamp: their evidence, too. */
+extern void store_refold(StoreArray *record_ids, int64 cause_id, bool restamp,
+						 StoreRecord **records, int *nrecords);
+/*
+ * store_link.c: records that keys or decisions connect, directly or not, and
+ * which of them are one contact.
+ */
+typedef struct StoreLinks
+{
+	int			n;
+	StoreRecord *members;		/* by id */
+	IdentityRecord *who;		/* parallel */
+	pg_uuid_t  *contact;		/* by who[].cluster; zero = no id was minted yet */
+} StoreLinks;
+
+/* All that is connected with these records; the evidence as it is stored. */
+extern void store_connect(StoreArray *record_ids, StoreLinks *links);
+/* Cluster them and name the clusters; mint: give an id to those that have none. */
+extern void store_cluster(StoreLinks *links, bool mint);
+/* Link the changed records; the contacts that this touches. */
 extern void store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes);
 /* store_resolve.c: bring contacts up to date.  causes runs parallel, or is NULL. */
 extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes);
@@ -125,6 +158,14 @@ extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *c
 extern uint64 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs);
 extern void store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,
 							int64 ***members);
+/* One contact of the records about which these decisions are. */
+extern void store_resolve_one(const MergePolicy *policy, MergeInput *inputs, int ninputs,
+							  MergeDecision *decisions, int ndecisions, int64 **members,
+							  MergeResult *result);
+/* What the table conflicts says of a conflict: its field, JSON of its candidates, hex of their digest. */
+extern const char *store_conflict_field(const MergeConflict *conflict);
+extern char *store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs);
+extern char *store_seen_text(const MergeConflict *conflict);
 extern void store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs);
 
 /*
@@ -132,5 +173,7 @@ extern void store_add_history(const MergePolicy *policy, MergeInput *inputs, int
  * this transaction.  True if more may be due.
  */
 extern bool store_process(const char *tenant, int max);
+/* Plans from a batch to rows by their keys, until the guard is left. */
+extern void store_fix_plans(void);
 
 #endif							/* CONTACTSYNC_STORE_H */

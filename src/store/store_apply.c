@@ -251,8 +251,8 @@ apply_due(int max, Progress *p)
  * joins are nested loops in the order written, planned each time, and pages are
  * free: what counts is how many rows a plan touches.
  */
-static void
-fix_plans(void)
+void
+store_fix_plans(void)
 {
 	static const char *const settings[][2] = {
 		{"join_collapse_limit", "1"},
@@ -279,7 +279,7 @@ apply_guarded(const char *tenant, int max, Progress *p, bool *more)
 	guard_enter(&guard, tenant);
 	PG_TRY();
 	{
-		fix_plans();
+		store_fix_plans();
 		*more = apply_due(max, p);
 	}
 	PG_FINALLY();
@@ -386,7 +386,7 @@ store_refold_sql(PG_FUNCTION_ARGS)
 	store_array_init(&causes, INT8OID);
 	for (int i = 0; i < n; i++)
 		store_array_add(&ids, values[i], false);
-	store_refold(&ids, PG_GETARG_INT64(2), &records, &nrecords);
+	store_refold(&ids, PG_GETARG_INT64(2), false, &records, &nrecords);
 	store_link(records, nrecords, &contacts, &causes);
 	store_resolve(&contacts, text_to_cstring(PG_GETARG_TEXT_PP(1)), &causes);
 	SPI_finish();

@@ -79,13 +79,17 @@ load_keys(IdentityRecord *who, const StoreRecord *members, int n, StoreArray *id
 }
 
 /*
- * The contact id of each cluster, by its first-known record; minted where that
- * record has none yet.  Members are sorted by id, so the first of a cluster is
+ * The contact id of each cluster, by its first-known record; minted, if that
+ * is asked for, where that record has none yet.  Members are sorted by id, so the first of a cluster is
  * its first-known.
  */
 static void
-name_clusters(const IdentityRecord *who, const StoreRecord *members, int n, pg_uuid_t *contact)
+name_clusters(StoreLinks *links, bool mint_missing)
 {
+	const IdentityRecord *who = links->who;
+	const StoreRecord *members = links->members;
+	pg_uuid_t  *contact = links->contact;
+	int			n = links->n;
 	int		   *first = palloc(sizeof(int) * Max(n, 1));	/* by cluster */
 	bool	   *named = palloc0(sizeof(bool) * Max(n, 1));
 	StoreArray	ids;
@@ -118,7 +122,7 @@ name_clusters(const IdentityRecord *who, const StoreRecord *members, int n, pg_u
 		named[who[i].cluster] = true;
 		contact[who[i].cluster] = *DatumGetUUIDP(store_value(row, 2, &isnull));
 	}
-	for (int c = 0; c < n; c++)
+	for (int c = 0; c < n && mint_missing; c++)
 	{
 		if (first[c] < 0 || named[c])
 			continue;
@@ -133,29 +137,12 @@ name_clusters(const IdentityRecord *who, const StoreRecord *members, int n, pg_u
 }
 
 void
-store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes)
+store_connect(StoreArray *record_ids, StoreLinks *links)
 {
-	StoreArray	changed;
 	StoreArray	ids;
-	StoreArray	moved;
-	StoreArray	moved_to;
-	StoreRecord *members;
-	IdentityRecord *who;
-	IdentityRefused *refused;
-	pg_uuid_t  *contact;
-	int			nrefused;
 	uint64		n;
 
-	store_array_init(&changed, INT8OID);
 	store_array_init(&ids, INT8OID);
-	store_array_init(&moved, INT8OID);
-	store_array_init(&moved_to, UUIDOID);
-	for (int i = 0; i < nrecords; i++)
-		if (records[i].changed)
-			store_array_add(&changed, Int64GetDatum(records[i].id), false);
-	if (changed.n == 0)
-		return;
-
 	n = store_run("WITH RECURSIVE connected (id) AS ("
 				  "SELECT pg_catalog.unnest($1) UNION "
 				  "SELECT b.record_id FROM connected c CROSS JOIN LATERAL ("
@@ -165,29 +152,64 @@ store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray 
 				  "AND i.key = a.key OFFSET 0) b) "
 				  "SELECT " STORE_RECORD_COLUMNS " FROM connected c JOIN contactsync.records r "
 				  "ON r.tenant_id = contactsync.current_tenant() AND r.id = c.id" STORE_SOURCE_JOIN "ORDER BY r.id",
-				  1, (StoreArray *[]) {&changed});
-	members = palloc(sizeof(StoreRecord) * Max(n, 1));
-	who = palloc0(sizeof(IdentityRecord) * Max(n, 1));
-	contact = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
+				  1, (StoreArray *[]) {record_ids});
+	links->n = n;
+	links->members = palloc(sizeof(StoreRecord) * Max(n, 1));
+	links->who = palloc0(sizeof(IdentityRecord) * Max(n, 1));
+	links->contact = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
 	for (uint64 i = 0; i < n; i++)
 	{
-		store_read_record(i, &members[i]);
-		who[i].record_id = members[i].id;
-		who[i].source = members[i].source;
-		who[i].source_id = members[i].source_id;
-		who[i].alive = members[i].m.alive;
-		who[i].nnames = members[i].nnames;
-		who[i].names = members[i].names;
-		store_array_add(&ids, Int64GetDatum(members[i].id), false);
+		store_read_record(i, &links->members[i]);
+		store_array_add(&ids, Int64GetDatum(links->members[i].id), false);
 	}
-	load_keys(who, members, n, &ids);
-	identity_cluster(who, n, &refused, &nrefused);
-	name_clusters(who, members, n, contact);
+	load_keys(links->who, links->members, n, &ids);
+}
 
-	for (uint64 i = 0; i < n; i++)
+void
+store_cluster(StoreLinks *links, bool mint)
+{
+	IdentityRefused *refused;
+	int			nrefused;
+
+	for (int i = 0; i < links->n; i++)
 	{
-		StoreRecord *m = &members[i];
-		pg_uuid_t  *to = &contact[who[i].cluster];
+		const StoreRecord *m = &links->members[i];
+		IdentityRecord *w = &links->who[i];
+
+		w->record_id = m->id;
+		w->source = m->source;
+		w->source_id = m->source_id;
+		w->alive = m->m.alive;
+		w->nnames = m->nnames;
+		w->names = m->names;
+	}
+	identity_cluster(links->who, links->n, &refused, &nrefused);
+	name_clusters(links, mint);
+}
+
+void
+store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes)
+{
+	StoreArray	changed;
+	StoreArray	moved;
+	StoreArray	moved_to;
+	StoreLinks	links;
+
+	store_array_init(&changed, INT8OID);
+	store_array_init(&moved, INT8OID);
+	store_array_init(&moved_to, UUIDOID);
+	for (int i = 0; i < nrecords; i++)
+		if (records[i].changed)
+			store_array_add(&changed, Int64GetDatum(records[i].id), false);
+	if (changed.n == 0)
+		return;
+	store_connect(&changed, &links);
+	store_cluster(&links, true);
+
+	for (int i = 0; i < links.n; i++)
+	{
+		StoreRecord *m = &links.members[i];
+		pg_uuid_t  *to = &links.contact[links.who[i].cluster];
 		bool		moves = !m->has_contact || memcmp(&m->contact_id, to, sizeof(*to)) != 0;
 		int64		cause = 0;
 

@@ -39,15 +39,6 @@ typedef struct Event
 	StrView		covers;
 } Event;
 
-/* Keys that records assert, and since when. */
-typedef struct Evidence
-{
-	StoreArray	restamped;		/* records whose evidence is given anew */
-	StoreArray	keys;
-	StoreArray	records;
-	StoreArray	since;
-} Evidence;
-
 /* What names an observation: all of it but its receipt. */
 static void
 digest_event(Event *e)
@@ -525,7 +516,7 @@ step(StoreRecord *r, const MergeObservation *o)
 
 /* Remember every key that an observation asserts. */
 static void
-note_evidence(const MergeObservation *o, const StoreRecord *r, Evidence *evidence)
+note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEvidence *evidence)
 {
 	const ContactValue *v = &o->claims.value;
 	const StrView nokey = {NULL, 0};
@@ -550,8 +541,8 @@ note_evidence(const MergeObservation *o, const StoreRecord *r, Evidence *evidenc
 	}
 }
 
-static void
-evidence_init(Evidence *evidence)
+void
+store_evidence_init(StoreEvidence *evidence)
 {
 	store_array_init(&evidence->restamped, INT8OID);
 	store_array_init(&evidence->keys, TEXTOID);
@@ -560,7 +551,7 @@ evidence_init(Evidence *evidence)
 }
 
 static void
-save_evidence(Evidence *evidence)
+save_evidence(StoreEvidence *evidence)
 {
 	if (evidence->restamped.n > 0)
 		store_run("DELETE FROM contactsync.identities i USING " STORE_EACH(1)
@@ -580,17 +571,28 @@ save_evidence(Evidence *evidence)
  * Fold records anew from all that is stored of them; where versions were moved,
  * so is the evidence.
  */
-static void
-refold(StoreRecord *records, int nrecords, Evidence *evidence)
+void
+store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 {
 	StoreArray	ids;
 	MergeObservation *obs;
 	uint64		n;
+	int			r = 0;
 
 	store_array_init(&ids, INT8OID);
 	for (int i = 0; i < nrecords; i++)
-		if (records[i].refold)
-			store_array_add(&ids, Int64GetDatum(records[i].id), false);
+	{
+		StoreRecord *f = &records[i];
+
+		if (!f->refold)
+			continue;
+		store_array_add(&ids, Int64GetDatum(f->id), false);
+		if (f->restamped)
+			store_array_add(&evidence->restamped, Int64GetDatum(f->id), false);
+		/* of nothing, if nothing is stored of it */
+		merge_fold(NULL, 0, f->m.sightings, f->source, &f->m);
+		f->nnames = 0;
+	}
 	if (ids.n == 0)
 		return;
 	n = store_load_observations(&ids);
@@ -599,17 +601,15 @@ refold(StoreRecord *records, int nrecords, Evidence *evidence)
 	{
 		int64		id = store_int8(row, 1);
 		int			k = 0;
-		int			r;
 
 		CHECK_FOR_INTERRUPTS();
 		for (; row < n && store_int8(row, 1) == id; row++)
 			store_read_observation(row, &obs[k++], &id);
-		for (r = 0; records[r].id != id; r++)
-			;
+		/* which is the next one, where records are sorted by id */
+		while (records[r].id != id)
+			r = (r + 1) % nrecords;
 		for (int i = 0; i < k && records[r].restamped; i++)
 			note_evidence(&obs[i], &records[r], evidence);
-		if (records[r].restamped)
-			store_array_add(&evidence->restamped, Int64GetDatum(id), false);
 		merge_fold(obs, k, records[r].m.sightings, records[r].source, &records[r].m);
 		note_names(&records[r], obs, k);
 	}
@@ -721,9 +721,9 @@ save_records(StoreRecord *records, int nrecords)
 }
 
 void
-store_refold(StoreArray *record_ids, int64 cause_id, StoreRecord **records, int *nrecords)
+store_refold(StoreArray *record_ids, int64 cause_id, bool restamp, StoreRecord **records, int *nrecords)
 {
-	Evidence	evidence;
+	StoreEvidence evidence;
 	uint64		n = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "id", "r") STORE_SOURCE_JOIN,
 							  1, (StoreArray *[]) {record_ids});
 
@@ -734,11 +734,13 @@ store_refold(StoreArray *record_ids, int64 cause_id, StoreRecord **records, int 
 
 		store_read_record(i, r);
 		r->changed = r->refold = true;
+		r->restamped = restamp;
 		r->cause_id = cause_id;
 	}
-	evidence_init(&evidence);
-	refold(*records, n, &evidence);
+	store_evidence_init(&evidence);
+	store_fold(*records, n, &evidence);
 	save_records(*records, n);
+	save_evidence(&evidence);
 	*nrecords = n;
 }
 
@@ -791,7 +793,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	StoreArray	failed;
 	StoreArray	codes;
 	StoreArray	reasons;
-	Evidence	evidence;
+	StoreEvidence evidence;
 	Event	   *events;
 	Event	  **sorted;
 	int			nevents = 0;
@@ -803,7 +805,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	store_array_init(&failed, INT8OID);
 	store_array_init(&codes, TEXTOID);
 	store_array_init(&reasons, TEXTOID);
-	evidence_init(&evidence);
+	store_evidence_init(&evidence);
 
 	store_array_init(&position, INT8OID);
 	store_array_add(&position, Int64GetDatum(*after), false);
@@ -869,7 +871,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 			if (!r->refold && !step(r, &sorted[i]->o))
 				r->refold = true;
 		}
-		refold(*records, *nrecords, &evidence);
+		store_fold(*records, *nrecords, &evidence);
 		save_records(*records, *nrecords);
 		save_evidence(&evidence);
 	}

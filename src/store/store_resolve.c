@@ -85,8 +85,8 @@ add_audit(Changes *c, pg_uuid_t *id, const char *operation, Datum cause, bool no
 }
 
 /* The claims of a conflict's candidates, numbered from 1. */
-static char *
-candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
+char *
+store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
 {
 	StringInfoData buf;
 
@@ -119,24 +119,36 @@ candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
 	return buf.data;
 }
 
+const char *
+store_conflict_field(const MergeConflict *conflict)
+{
+	return merge_unit_names[merge_unit_of(conflict->field)];
+}
+
+char *
+store_seen_text(const MergeConflict *conflict)
+{
+	char	   *seen = palloc(2 * MERGE_DIGEST_LEN + 1);
+
+	for (int k = 0; k < MERGE_DIGEST_LEN; k++)
+		sprintf(seen + 2 * k, "%02x", conflict->digest[k]);
+	return seen;
+}
+
 static void
 add_conflicts(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInput *inputs)
 {
 	for (int i = 0; i < result->nconflicts; i++)
 	{
 		const MergeConflict *conflict = &result->conflicts[i];
-		char		seen[2 * MERGE_DIGEST_LEN + 1];
 		StrView		element = conflict->key.ptr ? conflict->key : cview("");
-		MergeUnit	unit = merge_unit_of(conflict->field);
 
-		for (int k = 0; k < MERGE_DIGEST_LEN; k++)
-			sprintf(seen + 2 * k, "%02x", conflict->digest[k]);
 		store_array_add(&c->conflict_contact, UUIDPGetDatum(id), false);
-		store_array_add_text(&c->conflict_field, cview(merge_unit_names[unit]));
+		store_array_add_text(&c->conflict_field, cview(store_conflict_field(conflict)));
 		store_array_add_text(&c->conflict_element, element);
 		store_array_add(&c->conflict_open, BoolGetDatum(conflict->open), false);
-		store_array_add_text(&c->conflict_candidates, cview(candidates_json(conflict, inputs)));
-		store_array_add_text(&c->conflict_seen, cview(pstrdup(seen)));
+		store_array_add_text(&c->conflict_candidates, cview(store_candidates_json(conflict, inputs)));
+		store_array_add_text(&c->conflict_seen, cview(store_seen_text(conflict)));
 		store_array_add(&c->conflict_decision, Int64GetDatum(conflict->decision_id), conflict->decision_id == 0);
 	}
 }
@@ -258,6 +270,30 @@ store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisio
 		for (int i = 0; i < k; i++)
 			(*members)[row][i] = DatumGetInt64(values[i]);
 	}
+}
+
+void
+store_resolve_one(const MergePolicy *policy, MergeInput *inputs, int ninputs,
+				  MergeDecision *decisions, int ndecisions, int64 **members, MergeResult *result)
+{
+	MergeDecision *mine = palloc(sizeof(MergeDecision) * Max(ndecisions, 1));
+	int			nmine = 0;
+
+	for (int d = 0; d < ndecisions; d++)
+	{
+		bool		about = false;
+
+		for (int64 *m = members[d]; *m && !about; m++)
+			for (int i = 0; i < ninputs; i++)
+				about |= inputs[i].record_id == *m;
+		if (about)
+			mine[nmine++] = decisions[d];
+	}
+	merge_resolve(policy, inputs, ninputs, mine, nmine, false, result);
+	if (!result->needs_history)
+		return;
+	store_add_history(policy, inputs, ninputs);
+	merge_resolve(policy, inputs, ninputs, mine, nmine, false, result);
 }
 
 static void
@@ -442,29 +478,12 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 	for (int k = 0; k < n; k++)
 	{
 		MergeResult result;
-		MergeDecision *mine = palloc(sizeof(MergeDecision) * Max(ndecisions, 1));
-		int			nmine = 0;
 		OldContact	probe;
 		Datum		cause_id = (Datum) 0;
 		bool		nocause = true;
 
 		CHECK_FOR_INTERRUPTS();
-		for (int d = 0; d < ndecisions; d++)
-		{
-			bool		about = false;
-
-			for (int64 *m = members[d]; *m && !about; m++)
-				for (int i = 0; i < ninputs[k]; i++)
-					about |= inputs[k][i].record_id == *m;
-			if (about)
-				mine[nmine++] = decisions[d];
-		}
-		merge_resolve(&policy, inputs[k], ninputs[k], mine, nmine, false, &result);
-		if (result.needs_history)
-		{
-			store_add_history(&policy, inputs[k], ninputs[k]);
-			merge_resolve(&policy, inputs[k], ninputs[k], mine, nmine, false, &result);
-		}
+		store_resolve_one(&policy, inputs[k], ninputs[k], decisions, ndecisions, members, &result);
 		for (int i = 0; causes && i < contacts->n; i++)
 		{
 			if (!causes->nulls[i] && memcmp(DatumGetUUIDP(contacts->values[i]), &ids[k], UUID_LEN) == 0 &&

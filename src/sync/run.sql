@@ -309,7 +309,7 @@ BEGIN
 		ORDER BY x.id FOR UPDATE
 	LOOP
 		WITH seen AS (
-			-- from item to record by its key, whatever statistics say: see fix_plans in store_apply.c
+			-- from item to record by its key, whatever statistics say: see store_fix_plans in store_apply.c
 			UPDATE contactsync.records c SET seen_at = r.stamp FROM (
 				SELECT k.id FROM contactsync.source_items i CROSS JOIN LATERAL (
 					SELECT x.id, x.seen_at FROM contactsync.records x
