@@ -42,9 +42,15 @@
 #define CYR_O			'\x05'
 #define CYR_PE			'\x0E'
 
+/* Kinds of characters that a folded text may have, as bits. */
+#define HAS_LETTER		0x01	/* Cyrillic ones too */
+#define HAS_SLASH		0x02	/* backslashes too */
+#define HAS_MARK		0x04	/* of an extension or of a parameter: ; , # ~ */
+
 typedef struct PhoneText
 {
 	int			len;
+	uint8		has;			/* HAS_*; whoever cuts it may leave too many */
 	char		s[CONTACT_PHONE_MAX_INPUT + 1];
 } PhoneText;
 
@@ -71,7 +77,22 @@ is_letter(char c)
 static inline bool
 is_punctuation(char c)
 {
-	return c != '\0' && strchr("- ()[]./~x", c) != NULL;
+	switch (c)
+	{
+		case '-':
+		case ' ':
+		case '(':
+		case ')':
+		case '[':
+		case ']':
+		case '.':
+		case '/':
+		case '~':
+		case 'x':
+			return true;
+		default:
+			return false;
+	}
 }
 
 static inline bool
@@ -163,10 +184,23 @@ decode(const unsigned char *s, int len, uint32 *c)
 	return n;
 }
 
+static inline uint8
+has_kind(char folded)
+{
+	if (is_digit(folded))
+		return 0;
+	if (is_letter(folded) || (folded > '\0' && folded < '\t') || folded == CYR_PE)
+		return HAS_LETTER;
+	if (folded == '/' || folded == '\\')
+		return HAS_SLASH;
+	return folded == ';' || folded == ',' || folded == '#' || folded == '~' ? HAS_MARK : 0;
+}
+
 static void
 fold(const char *s, int len, bool utf8, PhoneText *t)
 {
 	t->len = 0;
+	t->has = 0;
 	for (int i = 0; i < len;)
 	{
 		unsigned char b = s[i];
@@ -193,6 +227,7 @@ fold(const char *s, int len, bool utf8, PhoneText *t)
 				continue;
 		}
 		t->s[t->len++] = folded;
+		t->has |= has_kind(folded);
 	}
 	t->s[t->len] = '\0';
 }
@@ -290,6 +325,7 @@ join_context(PhoneText *t)
 		joined.len += n;
 	}
 	joined.s[joined.len] = '\0';
+	joined.has = t->has;
 	*t = joined;
 	return true;
 }
@@ -309,7 +345,7 @@ cut_number(PhoneText *t, int *lead, int *rest)
 		from++;
 	while (to > from && !is_digit(t->s[to - 1]) && !is_letter(t->s[to - 1]) && t->s[to - 1] != '#')
 		to--;
-	for (int i = from; i < to; i++)
+	for (int i = from; i < to && (t->has & HAS_SLASH); i++)
 	{
 		int			x = i + 1;
 
@@ -324,7 +360,7 @@ cut_number(PhoneText *t, int *lead, int *rest)
 		}
 	}
 	keep(t, from, to);
-	isub = strstr(t->s, ";isub=");
+	isub = t->has & HAS_MARK ? strstr(t->s, ";isub=") : NULL;
 	if (isub != NULL && isub > t->s)
 		keep(t, 0, isub - t->s);
 	*lead = from;
@@ -486,7 +522,7 @@ cut_extension(PhoneText *t, ContactPhone *phone)
 {
 	Extension	e;
 
-	if (!find_extension(t, &e))
+	if (!(t->has & (HAS_LETTER | HAS_MARK)) || !find_extension(t, &e))
 		return is_viable(t, t->len, NULL);
 	if (!is_viable(t, t->len, NULL) && !is_viable(t, t->len, &e))
 		return false;
@@ -510,7 +546,7 @@ take_digits(const PhoneText *t, int from, PhoneDigits *n)
 	int			letters = 0;
 	int			xs = 0;
 
-	for (int i = from; i < t->len; i++)
+	for (int i = from; i < t->len && (t->has & HAS_LETTER); i++)
 	{
 		letters += is_letter(t->s[i]);
 		xs += t->s[i] == 'x';
@@ -597,23 +633,12 @@ run_program(const uint16 *pc, const char *d, int len, int at, int *slots)
 	}
 }
 
-static const ContactPhoneCode *
+static inline const ContactPhoneCode *
 find_code(int calling)
 {
-	int			low = 0;
-	int			high = contact_phone_ncodes;
+	int			n = contact_phone_code_numbers[calling];
 
-	while (low < high)
-	{
-		int			middle = (low + high) / 2;
-
-		if (contact_phone_codes[middle].calling < calling)
-			low = middle + 1;
-		else
-			high = middle;
-	}
-	return low < contact_phone_ncodes && contact_phone_codes[low].calling == calling ?
-		&contact_phone_codes[low] : NULL;
+	return n > 0 ? &contact_phone_codes[n - 1] : NULL;
 }
 
 static inline bool
@@ -632,14 +657,25 @@ int
 contact_phone_region(const char *code, int len)
 {
 	char		upper[2];
+	int			low = 0;
+	int			high = contact_phone_nregions;
 
 	if (len != 2)
 		return CONTACT_PHONE_BAD_REGION;
 	for (int i = 0; i < 2; i++)
 		upper[i] = code[i] >= 'a' && code[i] <= 'z' ? code[i] - ('a' - 'A') : code[i];
-	for (int i = 0; i < contact_phone_nregions; i++)
-		if (memcmp(contact_phone_regions[i].code, upper, 2) == 0)
-			return i;
+	while (low < high)
+	{
+		int			middle = (low + high) / 2;
+		int			c = memcmp(contact_phone_regions[middle].code, upper, 2);
+
+		if (c == 0)
+			return middle;
+		if (c < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
 	for (const char *p = contact_phone_planless; *p; p += p[2] ? 3 : 2)
 		if (memcmp(p, upper, 2) == 0)
 			return CONTACT_PHONE_NO_REGION;
@@ -780,11 +816,11 @@ strip_dialled_code(PhoneDigits *n, const ContactPhoneRegion *r, bool *bad)
 }
 
 /*
- * The national number of n, in its place, and its country code; NULL if there
- * is none.  r is the region's plan, or NULL.
+ * The national number of n, in its place, its country code, and whether it is
+ * valid; NULL if there is none.  r is the region's plan, or NULL.
  */
 static const ContactPhoneCode *
-to_national(PhoneDigits *n, bool plus, const ContactPhoneRegion *r)
+to_national(PhoneDigits *n, bool plus, const ContactPhoneRegion *r, bool *valid)
 {
 	const ContactPhoneCode *code = NULL;
 	const ContactPhoneRegion *plan = r;
@@ -811,12 +847,14 @@ to_national(PhoneDigits *n, bool plus, const ContactPhoneRegion *r)
 		return NULL;
 
 	/* E.164 is taken as it is */
-	if (!plus || !automaton_accepts(code->valid, n->d, n->len))
+	*valid = plus && automaton_accepts(code->valid, n->d, n->len);
+	if (!*valid)
 	{
 		stripped = *n;
 		strip_national_prefix(&stripped, plan);
 		if (length_possible(plan, stripped.len) || length_excessive(plan, stripped.len))
 			*n = stripped;
+		*valid = automaton_accepts(code->valid, n->d, n->len);
 	}
 	return n->len >= MIN_NATIONAL && n->len <= MAX_NATIONAL ? code : NULL;
 }
@@ -833,8 +871,8 @@ is_plain(const char *s, int len)
 
 		if (is_digit(c))
 			digits = true;
-		else if (is_letter(c) || (c < ' ' && c != '\t') || c == NOISE || strchr(",;*#", c) ||
-				 (c == '+' && digits))
+		else if (is_letter(c) || (c < ' ' && c != '\t') || c == NOISE || c == ',' || c == ';' ||
+				 c == '*' || c == '#' || (c == '+' && digits))
 			return false;
 	}
 	return true;
@@ -868,23 +906,31 @@ set_number(ContactPhone *phone, PhoneDigits *n, bool letters, int region)
 {
 	const ContactPhoneCode *code;
 	const ContactPhoneRegion *plan;
+	bool		valid;
+	char	   *p = phone->digits;
 
 	memcpy(phone->digits, n->d, n->len);
 	phone->digits[n->len] = '\0';
 	phone->ndigits = n->len;
 
-	code = to_national(n, phone->plus, region >= 0 ? &contact_phone_regions[region] : NULL);
+	code = to_national(n, phone->plus, region >= 0 ? &contact_phone_regions[region] : NULL, &valid);
 	if (code == NULL)
 		return;
 	plan = &contact_phone_regions[code->region];
-	if (automaton_accepts(code->valid, n->d, n->len))
+	if (valid)
 		phone->status = CONTACT_PHONE_VALID;
 	else if (!letters && length_possible(plan, n->len) && settle(n, plan))
 		phone->status = CONTACT_PHONE_POSSIBLE;
 	else
 		return;
-	phone->ndigits = snprintf(phone->digits, sizeof(phone->digits), "%d%.*s",
-							  code->calling, n->len, n->d);
+	if (code->calling >= 100)
+		*p++ = '0' + code->calling / 100;
+	if (code->calling >= 10)
+		*p++ = '0' + code->calling / 10 % 10;
+	*p++ = '0' + code->calling % 10;
+	memcpy(p, n->d, n->len);
+	p[n->len] = '\0';
+	phone->ndigits = p + n->len - phone->digits;
 }
 
 void
@@ -907,7 +953,7 @@ contact_phone_parse(const char *s, int len, int region, bool utf8, ContactPhone 
 		return;
 
 	fold(s, len, utf8, &t);
-	if (is_scientific(&t) || !join_context(&t))
+	if ((t.has & HAS_LETTER) && (is_scientific(&t) || !join_context(&t)))
 		return;
 	number = t;
 	cut_number(&number, &lead, &rest);

@@ -100,8 +100,8 @@ extern const char *const contact_phone_metadata;
 extern const ContactPhoneRegion contact_phone_regions[];	/* by code */
 extern const int contact_phone_nregions;
 extern const char *const contact_phone_planless;
-extern const ContactPhoneCode contact_phone_codes[];	/* by calling */
-extern const int contact_phone_ncodes;
+extern const ContactPhoneCode contact_phone_codes[];
+extern const uint8 contact_phone_code_numbers[1000];	/* by calling: index + 1; 0 = none */
 extern const char *const contact_phone_transforms[];
 extern const uint16 contact_phone_programs[];
 extern const int contact_phone_naccepting;

@@ -425,7 +425,11 @@ def main():
            'const ContactPhoneCode contact_phone_codes[] = {']
     for c in sorted(codes):
         out.append('\t{%d, %d, %d},' % (c, index[codes[c][0]], number[valid[c]]))
-    out += ['};', 'const int\tcontact_phone_ncodes = %d;' % len(codes), '',
+    number_of = {c: n + 1 for n, c in enumerate(sorted(codes))}
+    assert len(codes) < 256
+    out += ['};', '']
+    out += table('contact_phone_code_numbers', 'uint8', [number_of.get(c, 0) for c in range(1000)]) + ['']
+    out += [
             'const char *const contact_phone_transforms[] = {' +
             ', '.join('"%s"' % t for t in transforms) + '};', '']
     out += table('contact_phone_programs', 'uint16', programs.items) + ['']
