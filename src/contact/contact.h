@@ -191,7 +191,6 @@ extern int	contact_find(const ContactValue *v, ContactField field, StrView key);
  * knows the number: contact_key_recognises counts on both.
  */
 extern StrView contact_phone_key(StrView number, StrView extension);
-extern StrView contact_element_key(ContactField field, const ContactItem *item);
 extern StrView contact_name_key(StrView name);	/* folded, blanks collapsed */
 /*
  * Canonical spelling of free text: trimmed and, in UTF8, NFC.  Absent if
@@ -221,8 +220,11 @@ typedef enum ContactEmailStatus
  * and absent if it is none.  Never throws for bad input.
  */
 extern ContactEmailStatus contact_email_parse(StrView address, StrView *canonical);
-/* The canonical form, or of what is no address the text, cleaned. */
-extern StrView contact_email_clean(StrView address);
+/*
+ * How an address is kept (in canonical form, or of what is none the text,
+ * cleaned) and its key.  They may point into the argument.
+ */
+extern void contact_email_forms(StrView address, StrView *kept, StrView *key);
 /* What two spellings of an address share, without the "email:" prefix; absent if it is none. */
 extern StrView contact_email_key(StrView address);
 

@@ -24,15 +24,40 @@ const char *const contact_field_names[CF_COUNT] = {
 int
 contact_field_lookup(const char *name, int len)
 {
-	for (int f = 0; f < CF_COUNT; f++)
+	int			f;
+
+	/* length and one letter leave one candidate */
+	switch (len)
 	{
-		/* most names are told apart by their first letter */
-		if (len > 0 && contact_field_names[f][0] == name[0] &&
-			strncmp(contact_field_names[f], name, len) == 0 &&
-			contact_field_names[f][len] == '\0')
-			return f;
+		case 4:
+			f = name[0] == 'n' ? CF_NOTE : name[0] == 't' ? CF_TAGS : CF_URLS;
+			break;
+		case 5:
+			f = name[0] == 't' ? CF_TITLE : CF_PHOTO;
+			break;
+		case 6:
+			f = name[0] == 'e' ? CF_EMAILS : name[0] == 's' ? CF_SUFFIX :
+				name[1] == 'h' ? CF_PHONES : CF_PREFIX;
+			break;
+		case 7:
+			f = CF_COMPANY;
+			break;
+		case 8:
+			f = name[0] == 'b' ? CF_BIRTHDAY : name[0] == 'm' ? CF_METADATA : CF_NICKNAME;
+			break;
+		case 9:
+			f = name[0] == 'a' ? CF_ADDRESSES : CF_LAST_NAME;
+			break;
+		case 10:
+			f = name[0] == 'd' ? CF_DEPARTMENT : CF_FIRST_NAME;
+			break;
+		case 11:
+			f = CF_MIDDLE_NAME;
+			break;
+		default:
+			return -1;
 	}
-	return -1;
+	return memcmp(contact_field_names[f], name, len) == 0 ? f : -1;
 }
 
 /* Byte order; what is absent sorts before what is empty. */
@@ -206,7 +231,8 @@ contact_sort(ContactValue *v)
 				item->flags &= ~CI_PRIMARY;
 			has_primary |= CF_BIT(item->field);
 		}
-		if (i > 0 && contact_item_cmp(item - 1, item) >= 0)
+		from[item->field + 1]++;
+		if (i > 0 && sorted && contact_item_cmp(item - 1, item) >= 0)
 			sorted = false;
 	}
 	if (sorted)
@@ -214,16 +240,30 @@ contact_sort(ContactValue *v)
 
 	/* by field at first, so that each field's items are sorted among themselves */
 	order = palloc(v->nitems * sizeof(ContactItem *));
-	for (int i = 0; i < v->nitems; i++)
-		from[v->items[i].field + 1]++;
 	for (int f = 0; f < CF_COUNT; f++)
 		from[f + 1] += from[f];
 	memcpy(to, from, sizeof(to));
 	for (int i = 0; i < v->nitems; i++)
 		order[to[v->items[i].field]++] = &v->items[i];
 	for (int f = 0; f < CF_COUNT; f++)
-		if (to[f] - from[f] > 1)
-			qsort(order + from[f], to[f] - from[f], sizeof(ContactItem *), item_ptr_cmp);
+	{
+		int			count = to[f] - from[f];
+
+		if (count == 2)
+		{
+			ContactItem **pair = order + from[f];
+
+			if (contact_item_cmp(pair[0], pair[1]) > 0)
+			{
+				ContactItem *first = pair[0];
+
+				pair[0] = pair[1];
+				pair[1] = first;
+			}
+		}
+		else if (count > 2)
+			qsort(order + from[f], count, sizeof(ContactItem *), item_ptr_cmp);
+	}
 
 	result = palloc(v->nitems * sizeof(ContactItem));
 	for (int i = 0; i < v->nitems; i++)
@@ -233,10 +273,9 @@ contact_sort(ContactValue *v)
 		else
 			result[n++] = *order[i];
 	}
-	memcpy(v->items, result, n * sizeof(ContactItem));
-	v->nitems = n;
-	pfree(result);
 	pfree(order);
+	v->items = result;
+	v->nitems = n;
 }
 
 static char *

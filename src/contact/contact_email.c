@@ -65,6 +65,23 @@ is_alnum(unsigned char c)
 	return is_digit(c) || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
 }
 
+/* What a character may be in the addresses that are usual, as bits. */
+#define ADDRESS_ALNUM	0x01
+#define ADDRESS_UPPER	0x02
+#define ADDRESS_LOCAL	0x04	/* in a local part, without quotes */
+
+static const uint8 address_chars[256] = {
+	['0'] = 1,['1'] = 1,['2'] = 1,['3'] = 1,['4'] = 1,['5'] = 1,['6'] = 1,['7'] = 1,['8'] = 1,['9'] = 1,
+	['A'] = 3,['B'] = 3,['C'] = 3,['D'] = 3,['E'] = 3,['F'] = 3,['G'] = 3,['H'] = 3,['I'] = 3,['J'] = 3,
+	['K'] = 3,['L'] = 3,['M'] = 3,['N'] = 3,['O'] = 3,['P'] = 3,['Q'] = 3,['R'] = 3,['S'] = 3,['T'] = 3,
+	['U'] = 3,['V'] = 3,['W'] = 3,['X'] = 3,['Y'] = 3,['Z'] = 3,
+	['a'] = 1,['b'] = 1,['c'] = 1,['d'] = 1,['e'] = 1,['f'] = 1,['g'] = 1,['h'] = 1,['i'] = 1,['j'] = 1,
+	['k'] = 1,['l'] = 1,['m'] = 1,['n'] = 1,['o'] = 1,['p'] = 1,['q'] = 1,['r'] = 1,['s'] = 1,['t'] = 1,
+	['u'] = 1,['v'] = 1,['w'] = 1,['x'] = 1,['y'] = 1,['z'] = 1,
+	['!'] = 4,['#'] = 4,['$'] = 4,['%'] = 4,['&'] = 4,['\''] = 4,['*'] = 4,['+'] = 4,['-'] = 4,['/'] = 4,
+	['='] = 4,['?'] = 4,['^'] = 4,['_'] = 4,['`'] = 4,['{'] = 4,['|'] = 4,['}'] = 4,['~'] = 4
+};
+
 static int
 encoding(void)
 {
@@ -525,27 +542,105 @@ contact_email_parse(StrView address, StrView *canonical)
 	return status;
 }
 
-StrView
-contact_email_clean(StrView address)
+/*
+ * Whether an address is one at the first look, as nearly all are: words of
+ * ASCII between dots, and labels, the last of which has a letter.  Such a one
+ * is kept as it is, but for capitals in its domain.
+ */
+static bool
+is_usual(StrView s, bool *capitals, bool *domain_capitals)
 {
-	StrView		canonical;
+	const char *p = s.ptr;
+	const char *end = s.ptr + s.len;
+	const char *at;
+	const char *label;
+	bool		upper = false;
+	bool		letter = false;
 
-	if (contact_email_parse(address, &canonical) == CONTACT_EMAIL_INVALID)
-		return contact_text_clean(address);
-	return canonical;
+	*capitals = *domain_capitals = false;
+	if (s.len > ADDRESS_MAX)
+		return false;
+	for (; p < end && *p != '@'; p++)
+	{
+		uint8		c = address_chars[(uint8) *p];
+
+		if (!(c & (ADDRESS_ALNUM | ADDRESS_LOCAL)) &&
+			(*p != '.' || p == s.ptr || p[-1] == '.'))
+			return false;
+		upper |= (c & ADDRESS_UPPER) != 0;
+	}
+	if (p == end || p == s.ptr || p - s.ptr > LOCAL_MAX || p[-1] == '.')
+		return false;
+	*capitals = upper;
+	upper = false;
+	at = p;
+	for (label = ++p; p < end; p++)
+	{
+		uint8		c = address_chars[(uint8) *p];
+
+		if (c & ADDRESS_ALNUM)
+		{
+			upper |= (c & ADDRESS_UPPER) != 0;
+			letter |= *p > '9';
+			continue;
+		}
+		if (p == label || (*p != '-' && (*p != '.' || p[-1] == '-')))
+			return false;
+		if (*p == '-')
+			letter = true;
+		else
+		{
+			if (p - label > LABEL_MAX)
+				return false;
+			label = p + 1;
+			letter = false;
+		}
+	}
+	*domain_capitals = upper;
+	*capitals |= upper;
+	return label > at + 1 && p > label && p - label <= LABEL_MAX && p[-1] != '-' && letter;
+}
+
+/* s with ASCII letters from "from" on in lower case, in a copy. */
+static StrView
+lower_from(StrView s, int from)
+{
+	char	   *text = palloc(s.len);
+
+	memcpy(text, s.ptr, from);
+	for (int i = from; i < s.len; i++)
+		text[i] = pg_ascii_tolower(s.ptr[i]);
+	return strview(text, s.len);
+}
+
+void
+contact_email_forms(StrView address, StrView *kept, StrView *key)
+{
+	bool		capitals;
+	bool		domain_capitals;
+
+	if (address.len > 0 && is_usual(address, &capitals, &domain_capitals))
+	{
+		*key = capitals ? lower_from(address, 0) : address;
+		*kept = domain_capitals ?
+			lower_from(address, (const char *) memchr(address.ptr, '@', address.len) - address.ptr) : address;
+	}
+	else if (contact_email_parse(address, kept) == CONTACT_EMAIL_INVALID)
+	{
+		*kept = contact_text_clean(address);
+		*key = strview(NULL, 0);
+	}
+	else
+		*key = lower_from(*kept, 0);
 }
 
 StrView
 contact_email_key(StrView address)
 {
+	StrView		kept;
 	StrView		key;
-	char	   *text;
 
-	if (contact_email_parse(address, &key) == CONTACT_EMAIL_INVALID)
-		return key;
-	text = unconstify(char *, key.ptr);
-	for (int i = 0; i < key.len; i++)
-		text[i] = pg_ascii_tolower(text[i]);
+	contact_email_forms(address, &kept, &key);
 	return key;
 }
 

@@ -243,50 +243,82 @@ nfc(StrView s)
 StrView
 contact_text_clean(StrView s)
 {
+	StrView		composed;
+
 	s = trim(s);
-	return s.len > 0 ? trim(nfc(s)) : s;
+	if (s.len == 0)
+		return s;
+	composed = nfc(s);
+	return composed.ptr == s.ptr ? s : trim(composed);
 }
 
-/* Lower case of ASCII, in a copy. */
+/* Lower case of ASCII; in a copy, if anything changes. */
 static StrView
 fold(StrView s)
 {
 	char	   *buf;
+	int			i = 0;
 
-	if (s.len <= 0)
-		return strview(NULL, 0);
+	while (i < s.len && !(s.ptr[i] >= 'A' && s.ptr[i] <= 'Z'))
+		i++;
+	if (i == s.len)
+		return s;
 	buf = palloc(s.len);
-	for (int i = 0; i < s.len; i++)
+	memcpy(buf, s.ptr, i);
+	for (; i < s.len; i++)
 		buf[i] = ascii_lower(s.ptr[i]);
 	return strview(buf, s.len);
+}
+
+/*
+ * Write a clean text folded and with every run of blanks as one space; where
+ * that ends.  It takes no more room than the text.
+ */
+static char *
+put_name_key(char *out, StrView name)
+{
+	bool		utf8 = utf8_text();
+	const char *p = name.ptr;
+	const char *end = p + name.len;
+
+	while (p < end)
+	{
+		int			blank = is_plain(*p) ? 0 : blank_after(p, end - p, utf8);
+
+		if (blank == 0)
+			*out++ = ascii_lower(*p++);
+		else
+		{
+			/* a clean text does not begin with a blank */
+			if (out[-1] != ' ')
+				*out++ = ' ';
+			p += blank;
+		}
+	}
+	return out;
+}
+
+/* The key of a clean text: itself, if nothing changes. */
+static StrView
+name_key(StrView name)
+{
+	char	   *buf;
+	int			i = 0;
+
+	while (i < name.len && name.ptr[i] < 0x7f && !(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z') &&
+		   (name.ptr[i] > ' ' || (name.ptr[i] == ' ' && name.ptr[i - 1] != ' ')))
+		i++;
+	if (i == name.len)
+		return name;
+	buf = palloc(name.len);
+	return strview(buf, put_name_key(buf, name) - buf);
 }
 
 /* Folded, and every run of blanks one space. */
 StrView
 contact_name_key(StrView name)
 {
-	bool		utf8 = utf8_text();
-	char	   *buf;
-	int			n = 0;
-
-	name = contact_text_clean(name);
-	if (name.len == 0)
-		return name;
-	buf = palloc(name.len);
-	for (int i = 0; i < name.len;)
-	{
-		int			blank = blank_after(name.ptr + i, name.len - i, utf8);
-
-		if (blank == 0)
-			buf[n++] = ascii_lower(name.ptr[i++]);
-		else
-		{
-			if (buf[n - 1] != ' ')
-				buf[n++] = ' ';
-			i += blank;
-		}
-	}
-	return strview(buf, n);
+	return name_key(contact_text_clean(name));
 }
 
 /* Cut a scheme such as "tel:" off. */
@@ -354,21 +386,6 @@ phone_key(bool plus, const char *number, int len, StrView extension)
 	return strview(buf, n);
 }
 
-/* The extension that a number's spelling ends in; absent if there is none. */
-static StrView
-phone_extension(StrView number)
-{
-	ContactPhone p;
-	char	   *buf;
-
-	phone_parse(number, &p);
-	if (p.extension_len == 0)
-		return strview(NULL, 0);
-	buf = palloc(p.extension_len);
-	memcpy(buf, p.extension, p.extension_len);
-	return strview(buf, p.extension_len);
-}
-
 StrView
 contact_phone_key(StrView number, StrView extension)
 {
@@ -382,21 +399,41 @@ contact_phone_key(StrView number, StrView extension)
 					 extension.len > 0 ? extension : strview(p.extension, p.extension_len));
 }
 
-/* The key of any number, be it only its digits or its text. */
+/*
+ * The key of any number, be it only its digits or its text, of its clean
+ * spelling and what was read in it.
+ */
 static StrView
-phone_element_key(StrView number, StrView extension)
+phone_element_key(StrView number, const ContactPhone *p, StrView extension)
 {
-	ContactPhone p;
+	bool		plus = phone_international(p);
 
-	phone_parse(number, &p);
-	if (extension.len == 0)
-		extension = strview(p.extension, p.extension_len);
-	if (phone_international(&p) || p.plain)
-		return phone_key(phone_international(&p), p.digits, p.ndigits, extension);
+	if (plus || p->plain)
+	{
+		/* most numbers are spelled as their key */
+		if (extension.len == 0 && number.len == plus + p->ndigits &&
+			number.ptr[0] == (plus ? '+' : p->digits[0]) &&
+			memcmp(number.ptr + plus, p->digits, p->ndigits) == 0)
+			return number;
+		return phone_key(plus, p->digits, p->ndigits, extension);
+	}
 
 	/* words and the like: the text itself */
-	number = contact_name_key(number);
+	number = name_key(number);
 	return number.len > 0 ? phone_key(false, number.ptr, number.len, extension) : number;
+}
+
+/* The extension that was read in a number's spelling. */
+static StrView
+phone_extension(const ContactPhone *p)
+{
+	char	   *buf;
+
+	if (p->extension_len == 0)
+		return strview(NULL, 0);
+	buf = palloc(p->extension_len);
+	memcpy(buf, p->extension, p->extension_len);
+	return strview(buf, p->extension_len);
 }
 
 /* A URL with its scheme and host in lower case. */
@@ -422,26 +459,28 @@ url_key(StrView s)
 			end = 0;
 	}
 
-	buf = palloc(s.len);
-	for (int i = 0; i < s.len; i++)
-		buf[i] = i < end ? ascii_lower(s.ptr[i]) : s.ptr[i];
-	return strview(buf, s.len);
+	for (int i = 0; i < end; i++)
+	{
+		if (s.ptr[i] < 'A' || s.ptr[i] > 'Z')
+			continue;
+		buf = palloc(s.len);
+		for (int j = 0; j < s.len; j++)
+			buf[j] = j < end ? ascii_lower(s.ptr[j]) : s.ptr[j];
+		return strview(buf, s.len);
+	}
+	return s;
 }
 
-/* The parts, each folded on one line, a line each; absent if all are empty. */
+/* The clean parts, each folded on one line, a line each; absent if all are empty. */
 static StrView
 address_key(const ContactItem *item)
 {
-	StrView		part[CA_COUNT];
 	int			len = 0;
 	char	   *buf;
 	char	   *p;
 
 	for (int i = 0; i < CA_COUNT; i++)
-	{
-		part[i] = contact_name_key(item->part[i]);
-		len += part[i].len;
-	}
+		len += item->part[i].len;
 	if (len == 0)
 		return strview(NULL, 0);
 	buf = p = palloc(len + CA_COUNT - 1);
@@ -449,37 +488,9 @@ address_key(const ContactItem *item)
 	{
 		if (i > 0)
 			*p++ = '\n';
-		if (part[i].len > 0)
-			memcpy(p, part[i].ptr, part[i].len);
-		p += part[i].len;
+		p = put_name_key(p, item->part[i]);
 	}
 	return strview(buf, p - buf);
-}
-
-StrView
-contact_element_key(ContactField field, const ContactItem *item)
-{
-	StrView		key;
-
-	switch (field)
-	{
-		case CF_EMAILS:
-			key = contact_email_key(item->value);
-			return key.ptr ? key : contact_name_key(item->value);
-		case CF_PHONES:
-			return phone_element_key(phone_clean(item->value),
-									 contact_text_clean(item->extension));
-		case CF_ADDRESSES:
-			return address_key(item);
-		case CF_URLS:
-			return url_key(contact_text_clean(item->value));
-		case CF_TAGS:
-			return contact_name_key(item->value);
-		case CF_METADATA:
-			return item->key;
-		default:
-			return strview(NULL, 0);
-	}
 }
 
 bool
@@ -487,36 +498,50 @@ contact_item_normalize(ContactItem *item)
 {
 	if (item->flags & CI_TOMBSTONE)
 		return true;
-
-	if (item->field != CF_METADATA)
-	{
-		item->type = item->type.len > 0 ? fold(contact_text_clean(item->type)) : strview(NULL, 0);
-		item->extension = contact_text_clean(item->extension);
-	}
-	switch (item->field)
-	{
-		case CF_EMAILS:
-			item->value = contact_email_clean(item->value);
-			break;
-		case CF_PHONES:
-			item->value = phone_clean(item->value);
-			if (item->extension.len == 0)
-				item->extension = phone_extension(item->value);
-			break;
-		case CF_ADDRESSES:
-			for (int i = 0; i < CA_COUNT; i++)
-				item->part[i] = contact_text_clean(item->part[i]);
-			break;
-		case CF_METADATA:
-			return item->key.len > 0 && item->value.len > 0;
-		default:
-			item->value = contact_text_clean(item->value);
-	}
+	if (item->field == CF_METADATA)
+		return item->key.len > 0 && item->value.len > 0;
 	if (!CF_IS_LIST(item->field))
 	{
+		item->value = contact_text_clean(item->value);
 		item->key = strview(NULL, 0);
 		return item->value.len > 0;
 	}
-	item->key = contact_element_key(item->field, item);
+
+	if (item->type.len > 0)
+		item->type = fold(contact_text_clean(item->type));
+	if (item->extension.len > 0)
+		item->extension = contact_text_clean(item->extension);
+	switch (item->field)
+	{
+		case CF_EMAILS:
+			contact_email_forms(item->value, &item->value, &item->key);
+			if (item->key.len == 0)
+				item->key = name_key(item->value);
+			break;
+		case CF_PHONES:
+			{
+				ContactPhone p;
+
+				item->value = phone_clean(item->value);
+				phone_parse(item->value, &p);
+				if (item->extension.len == 0)
+					item->extension = phone_extension(&p);
+				item->key = phone_element_key(item->value, &p, item->extension);
+				break;
+			}
+		case CF_ADDRESSES:
+			for (int i = 0; i < CA_COUNT; i++)
+				if (item->part[i].len > 0)
+					item->part[i] = contact_text_clean(item->part[i]);
+			item->key = address_key(item);
+			break;
+		case CF_URLS:
+			item->value = contact_text_clean(item->value);
+			item->key = url_key(item->value);
+			break;
+		default:
+			item->value = contact_text_clean(item->value);
+			item->key = name_key(item->value);
+	}
 	return item->key.len > 0;
 }

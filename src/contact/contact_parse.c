@@ -27,6 +27,7 @@
 typedef struct Parser
 {
 	const char *p;				/* what is read next; ends with a zero byte */
+	const char *end;			/* that byte */
 	ContactItem *items;
 	int			nitems;
 	int			maxitems;
@@ -36,6 +37,10 @@ typedef struct Parser
 static inline char
 skip_blanks(Parser *s)
 {
+	if (*s->p == ' ')
+		s->p++;
+	if ((unsigned char) *s->p > ' ')
+		return *s->p;
 	while (*s->p == ' ' || *s->p == '\n' || *s->p == '\t' || *s->p == '\r')
 		s->p++;
 	return *s->p;
@@ -100,6 +105,31 @@ parse_escaped(Parser *s, const char *from, StrView *result)
 	return true;
 }
 
+/* In each byte its highest bit, if the byte in the same place is less than n. */
+#define ONES				UINT64CONST(0x0101010101010101)
+#define LESS_THAN(v_, n_)	(((v_) - ONES * (n_)) & ~(v_) & (ONES * 0x80))
+
+/*
+ * The first byte from p on that ends or escapes a string, or is a control.
+ * What LESS_THAN says of bytes above the first that is less may be wrong.
+ */
+static inline const char *
+string_end(const char *p, const char *end)
+{
+	while (end - p >= (int) sizeof(uint64))
+	{
+		uint64		v;
+
+		memcpy(&v, p, sizeof(v));
+		if (LESS_THAN(v, ' ') | LESS_THAN(v ^ (ONES * '"'), 1) | LESS_THAN(v ^ (ONES * '\\'), 1))
+			break;
+		p += sizeof(v);
+	}
+	while ((unsigned char) *p >= ' ' && *p != '"' && *p != '\\')
+		p++;
+	return p;
+}
+
 /* A string; in place, if nothing in it is escaped. */
 static bool
 parse_string(Parser *s, StrView *result)
@@ -108,13 +138,12 @@ parse_string(Parser *s, StrView *result)
 
 	if (!accept(s, '"'))
 		return false;
-	for (from = s->p; *s->p != '"'; s->p++)
-	{
-		if (*s->p == '\\')
-			return parse_escaped(s, from, result);
-		if ((unsigned char) *s->p < ' ')
-			return false;
-	}
+	from = s->p;
+	s->p = string_end(from, s->end);
+	if (*s->p == '\\')
+		return parse_escaped(s, from, result);
+	if (*s->p != '"')
+		return false;
 	result->ptr = from;
 	result->len = s->p++ - from;
 	return true;
@@ -140,33 +169,40 @@ parse_flag(Parser *s, ContactItem *item, uint8 if_true, uint8 if_false)
 	return true;
 }
 
-static bool
-name_is(StrView name, const char *expected)
+static inline bool
+name_is(StrView name, const char *expected, int len)
 {
-	return name.len > 0 && name.ptr[0] == expected[0] &&
-		strncmp(name.ptr, expected, name.len) == 0 && expected[name.len] == '\0';
+	return name.len == len && memcmp(name.ptr, expected, len) == 0;
 }
 
+/* The member of that name that an element of the field has; 0 if there is none. */
 static int
 element_member(ContactField field, StrView name)
 {
-	if (contact_value_members[field] && name_is(name, contact_value_members[field]))
-		return PARSE_VALUE;
-	if (name_is(name, "type"))
+	if (name_is(name, "type", 4))
 		return PARSE_TYPE;
-	if (field == CF_PHONES && name_is(name, "extension"))
-		return PARSE_EXTENSION;
-	if (field <= CF_PHONES && name_is(name, "primary"))
-		return PARSE_PRIMARY;
-	if (field <= CF_PHONES && name_is(name, "verified"))
-		return PARSE_VERIFIED;
-	if (field == CF_ADDRESSES)
+	switch (field)
 	{
-		for (int i = 0; i < CA_COUNT; i++)
-			if (name_is(name, contact_address_members[i]))
-				return PARSE_PART << i;
+		case CF_EMAILS:
+		case CF_PHONES:
+			if (field == CF_EMAILS ? name_is(name, "address", 7) : name_is(name, "number", 6))
+				return PARSE_VALUE;
+			if (name_is(name, "primary", 7))
+				return PARSE_PRIMARY;
+			if (name_is(name, "verified", 8))
+				return PARSE_VERIFIED;
+			return field == CF_PHONES && name_is(name, "extension", 9) ? PARSE_EXTENSION : 0;
+		case CF_ADDRESSES:
+			for (int i = 0; i < CA_COUNT; i++)
+				if (name.len > 1 && name.ptr[1] == contact_address_members[i][1] &&
+					name_is(name, contact_address_members[i], strlen(contact_address_members[i])))
+					return PARSE_PART << i;
+			return 0;
+		case CF_URLS:
+			return name_is(name, "url", 3) ? PARSE_VALUE : 0;
+		default:
+			return 0;
 	}
-	return 0;
 }
 
 /* The value of one member of an element. */
@@ -357,6 +393,7 @@ contact_parse(const char *text, int len, ContactValue *v)
 	if (len > PARSE_MAX_INPUT)
 		return false;
 	s.p = text;
+	s.end = text + len;
 	s.maxitems = 24;
 	s.items = palloc(sizeof(ContactItem) * s.maxitems);
 	memset(v, 0, sizeof(*v));

@@ -13,15 +13,17 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	StrView		again;
 	StrView		clean;
 	StrView		key;
+	StrView		other;
 	ContactEmailStatus status;
 
 	if (!fuzz_is_text(s))
 		return 0;
 	status = contact_email_parse(s, &canonical);
-	clean = contact_email_clean(s);
-	key = contact_email_key(s);
+	contact_email_forms(s, &clean, &key);
+	FUZZ_CHECK(strview_same(contact_email_key(s), key));
 	FUZZ_CHECK(fuzz_is_text(clean));
-	FUZZ_CHECK(strview_same(contact_email_clean(clean), clean));
+	contact_email_forms(clean, &again, &other);
+	FUZZ_CHECK(strview_same(again, clean) && strview_same(other, key));
 	FUZZ_CHECK((status == CONTACT_EMAIL_INVALID) == (canonical.ptr == NULL));
 	FUZZ_CHECK((status == CONTACT_EMAIL_INVALID) == (key.ptr == NULL));
 	if (status != CONTACT_EMAIL_INVALID)
