@@ -1,6 +1,8 @@
 -- From events to contacts: versions, coverage, deletes, identity, rules, review, audit.
 SET search_path = contactsync, public;
 SET TimeZone = 'UTC';
+-- messages name conflicts by their numbers
+ALTER SEQUENCE contactsync.conflicts_id_seq RESTART;
 
 SELECT add_source('crm', 'canonical', '{"class": "crm"}') = add_source('crm', 'canonical', '{"class": "crm"}') AS idempotent;
 SELECT add_source('mkt', 'canonical') > 0 AS added, add_source('phone', 'canonical', '{"class": "device"}') > 0 AS added;

@@ -231,7 +231,7 @@ CREATE TABLE contactsync.contacts (
 	naming_record  bigint,
 	version        bigint NOT NULL DEFAULT 1,
 	policy_version bigint NOT NULL,
-	generation     bigint NOT NULL,
+	generation     bigint NOT NULL DEFAULT 0,
 	last_modified  timestamptz NOT NULL,
 	modified_by    text NOT NULL,
 	PRIMARY KEY (tenant_id, id)
