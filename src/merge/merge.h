@@ -160,6 +160,7 @@ typedef enum MergeUnit
 extern const char *const merge_unit_names[MU_COUNT];	/* name job nickname ... */
 extern const char *const merge_rule_names[];	/* by MergeRuleKind */
 extern MergeUnit merge_unit_of(ContactField field);
+extern ContactField merge_lead_of_unit(MergeUnit unit);
 
 typedef struct MergePolicy
 {
@@ -206,20 +207,36 @@ typedef struct MergeInput
 	MergeRun   *runs;
 } MergeInput;
 
-/* A decision that settles a cell; of two for one cell the later one wins. */
+typedef enum MergeDecisionKind
+{
+	MD_RESOLVE,					/* settles a conflict */
+	MD_OVERRIDE,				/* stands above every rule until it is released */
+	MD_RELEASE					/* of its target, for the records that it names */
+} MergeDecisionKind;
+
+/*
+ * A decision that settles a cell; of two for one cell the later one wins.  One
+ * that empties an element of a list is a tombstone: it falls to an assertion
+ * that is later than itself.
+ */
 typedef struct MergeDecision
 {
+	MergeDecisionKind kind;
 	int64		decided_at;
 	int64		id;
+	int64		target;			/* MD_RELEASE: whose force ends */
+	const int64 *records;		/* what it is about; ends with 0 */
 	ContactField field;			/* the cell: unit lead or field, and key */
+	bool		member;			/* of its group only this member */
 	StrView		key;
 	bool		cleared;		/* decided: no value */
-	int			nitems;			/* the chosen value: items of the unit */
+	int			nitems;			/* the chosen value: items of the cell */
 	ContactItem *items;
 	StrView		chosen_source;	/* whose candidate was chosen; absent: a new value */
 	/* what was seen when it was decided: digests of (source, source_id, bytes) */
 	int			nseen;
 	uint8	  (*seen)[MERGE_DIGEST_LEN];
+	bool		released;		/* set by merge_resolve */
 } MergeDecision;
 
 typedef enum MergeVerdict
@@ -251,19 +268,32 @@ typedef struct MergeCandidate
 	const MergeRule *rule;
 	MergeVerdict verdict;
 	int64		decision_id;	/* 0 = none */
+	bool		stale;			/* the decision did not know it, and says something else */
 	uint8		digest[MERGE_DIGEST_LEN];	/* as in MergeDecision.seen */
 } MergeCandidate;
 
-/* A cell whose candidates disagree under manual_review. */
+/* What a person is asked about. */
+typedef enum MergeReason
+{
+	MC_CANDIDATES,				/* sources disagree under manual_review */
+	MC_STALE,					/* a source says something new since an override */
+	MC_DECISIONS				/* decisions disagree that did not know of each other */
+} MergeReason;
+
+extern const char *const merge_reason_names[];
+
+/* A cell that a person has to look at. */
 typedef struct MergeConflict
 {
 	ContactField field;			/* the unit's lead field */
-	StrView		key;			/* metadata key, else empty */
+	bool		member;			/* or only this member of a group */
+	StrView		key;			/* element or metadata key, else empty */
+	MergeReason reason;
 	bool		open;			/* false: settled by a decision that still holds */
 	int64		decision_id;
 	int			ncandidates;
-	MergeCandidate *candidates; /* one for each distinct claim, in rank order;
-								 * for a group the item is the lead member */
+	MergeCandidate *candidates; /* decisions that disagree, then the claims in
+								 * rank order; for a group the item is the lead member */
 	struct MergeClaimItems
 	{
 		int			nitems;
@@ -290,6 +320,10 @@ extern void merge_resolve(const MergePolicy *policy,
 						  MergeInput *inputs, int ninputs,
 						  MergeDecision *decisions, int ndecisions,
 						  bool explain, MergeResult *result);
+
+/* Digests of all claims on a cell, for MergeDecision.seen; decision names the cell only. */
+extern void merge_seen(const MergePolicy *policy, MergeInput *inputs, int ninputs, const MergeDecision *cell,
+					   uint8 (**seen)[MERGE_DIGEST_LEN], int *nseen);
 
 /* The runs of a record's manual_review cells, from all of its observations. */
 extern void merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,

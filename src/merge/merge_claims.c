@@ -21,6 +21,12 @@ const ContactField merge_lead_of[MU_COUNT] = {
 	[MU_URLS] = CF_URLS,[MU_TAGS] = CF_TAGS,[MU_METADATA] = CF_METADATA
 };
 
+ContactField
+merge_lead_of_unit(MergeUnit unit)
+{
+	return merge_lead_of[unit];
+}
+
 /* A source's place in a rule's list, by name before by class; 0 is best. */
 int
 merge_source_rank(const MergeRule *rule, const MergeInput *in)
@@ -165,7 +171,12 @@ explain_decision(MergeResolver *s, ContactField field, StrView key, const MergeD
 
 	for (int k = 0; k < Max(n, 1); k++)
 	{
-		MergeCandidate *out = add_candidate(s, n ? decision->items[k].field : field, key);
+		ContactField of = n ? decision->items[k].field : field;
+		MergeCandidate *out;
+
+		if (!decision->member && merge_member_decision(s, of))
+			continue;
+		out = add_candidate(s, of, key);
 
 		out->input = -1;
 		out->item = n ? &decision->items[k] : NULL;
@@ -192,8 +203,13 @@ merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const Me
 
 		for (int k = 0; k < n; k++)
 		{
-			MergeCandidate *out = add_candidate(s, c->nitems ? c->items[k]->field : field, key);
+			ContactField of = c->nitems ? c->items[k]->field : field;
+			MergeCandidate *out;
 
+			/* members that were decided by themselves are explained by themselves */
+			if (!(decision && decision->member) && merge_member_decision(s, of))
+				continue;
+			out = add_candidate(s, of, key);
 			out->input = c->input;
 			out->item = c->nitems ? c->items[k] : NULL;
 			out->rank = i + 1 + !claimed;
@@ -202,6 +218,7 @@ merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const Me
 			out->estimate = !c->witnessed;
 			out->verdict = c->verdict;
 			out->decision_id = decision ? decision->id : 0;
+			out->stale = decision && merge_is_stale(s, decision, c);
 			merge_claim_digest(s, c, out->digest);
 		}
 	}

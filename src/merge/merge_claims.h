@@ -66,15 +66,26 @@ extern bool merge_lead_filled(const MergeClaim *c, ContactField lead);
 extern int	merge_count_distinct(const MergeResolver *s);
 
 /* merge_review.c */
+extern void merge_mark_released(MergeDecision *decisions, int ndecisions);
 extern int	merge_established(MergeResolver *s, ContactField lead, StrView key);
-extern const MergeDecision *merge_decision_for(const MergeResolver *s, ContactField lead, StrView key);
-extern void merge_add_conflict(MergeResolver *s, ContactField lead, StrView key, const MergeDecision *decision);
+/* The decision in force on a cell: a unit or an element of one, or a member of a group. */
+extern const MergeDecision *merge_decision_for(const MergeResolver *s, ContactField field, bool member, StrView key);
+/* That of a group's member by itself, if the group was not decided about since. */
+extern const MergeDecision *merge_member_decision(const MergeResolver *s, ContactField field);
+extern bool merge_decided_later(const MergeDecision *a, const MergeDecision *b);
+extern void merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView key,
+							   MergeReason reason, const MergeDecision *decision);
+/* Open a conflict if a decision has gone stale, or stands against another one. */
+extern void merge_question(MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision *decision);
 extern bool merge_decides(const MergeDecision *decision, const MergeClaim *c);
+extern bool merge_is_stale(const MergeResolver *s, const MergeDecision *decision, const MergeClaim *c);
+extern void merge_overrule(MergeResolver *s, const MergeDecision *decision);
 extern void merge_decide(MergeResolver *s, const MergeDecision *decision);
 
 /* merge_lists.c */
 extern int	merge_unique_keys(StrView *keys, int n);
 extern int	merge_list_keys(MergeResolver *s, ContactField field, StrView **keys);
+extern int	merge_decided_keys(MergeResolver *s, ContactField field, const MergeDecision *whole, StrView **keys, int n);
 extern void merge_resolve_list(MergeResolver *s, MergeUnit unit);
 
 /* merge_resolve.c */

@@ -83,6 +83,7 @@ choose_primary(MergeResolver *s, MergeUnit unit, int from)
 {
 	ContactValue *v = &s->result->contact;
 	const MergeRule *rule = &s->policy->primary[unit];
+	int			decided = -1;
 	int			best = -1;
 	int			best_input = 0;
 	int			best_rank = 0;
@@ -112,8 +113,18 @@ choose_primary(MergeResolver *s, MergeUnit unit, int from)
 			any_witnessed |= claimed[i] >= 0 && !(stamps[i]->flags & CS_ESTIMATE);
 		}
 	}
+	/* what was decided, the latest first */
+	for (int e = from; e < v->nitems; e++)
+	{
+		const ContactStamp *stamp = &v->stamps[v->items[e].stamp];
+
+		if ((stamp->flags & CS_OVERRIDDEN) && (v->items[e].flags & CI_PRIMARY) &&
+			(decided < 0 || stamp->changed_at > v->stamps[v->items[decided].stamp].changed_at))
+			decided = e;
+	}
+	best = decided;
 	/* the rule decides among them */
-	for (int i = 0; i < s->ninputs; i++)
+	for (int i = 0; i < s->ninputs && decided < 0; i++)
 	{
 		const MergeInput *in = &s->inputs[i];
 		int			rank = merge_source_rank(rule, in);
@@ -213,11 +224,65 @@ merge_list_keys(MergeResolver *s, ContactField field, StrView **keys)
 	return merge_unique_keys(*keys, n);
 }
 
+/* The keys that decisions name in a list, after those that records have; n is how many there are then. */
+int
+merge_decided_keys(MergeResolver *s, ContactField field, const MergeDecision *whole, StrView **keys, int n)
+{
+	int			max = n + s->ndecisions + (whole ? whole->nitems : 0);
+
+	*keys = repalloc(*keys, sizeof(StrView) * Max(max, 1));
+	for (int i = 0; i < s->ndecisions; i++)
+		if (s->decisions[i].field == field && s->decisions[i].key.len > 0)
+			(*keys)[n++] = s->decisions[i].key;
+	for (int i = 0; whole && i < whole->nitems; i++)
+		(*keys)[n++] = whole->items[i].key;
+	return merge_unique_keys(*keys, n);
+}
+
+/* What a decision on the whole list says of one element of it. */
+static const MergeDecision *
+of_element(const MergeDecision *whole, StrView key)
+{
+	MergeDecision *d = palloc(sizeof(MergeDecision));
+
+	*d = *whole;
+	d->key = key;
+	d->cleared = true;
+	d->nitems = 0;
+	for (int i = 0; i < whole->nitems && !whole->cleared; i++)
+	{
+		if (strview_cmp(whole->items[i].key, key) != 0)
+			continue;
+		d->cleared = false;
+		d->nitems = 1;
+		d->items = &whole->items[i];
+	}
+	return d;
+}
+
+/*
+ * The decision that an element stands or falls by.  A tombstone falls to an
+ * assertion that is later than itself; a list that was decided whole stays so.
+ */
+static const MergeDecision *
+element_decision(MergeResolver *s, ContactField field, StrView key, const MergeDecision *whole)
+{
+	const MergeDecision *d = merge_decision_for(s, field, false, key);
+
+	if (whole && (d == NULL || merge_decided_later(whole, d)))
+		return of_element(whole, key);
+	for (int i = 0; d && d->cleared && i < s->nclaims; i++)
+		if (merge_competes(&s->claims[i]) && s->claims[i].changed_at > d->decided_at)
+			return NULL;
+	return d;
+}
+
 void
 merge_resolve_list(MergeResolver *s, MergeUnit unit)
 {
 	const MergeRule *rule = &s->policy->rules[unit];
 	ContactField field = merge_lead_of[unit];
+	const MergeDecision *decided = merge_decision_for(s, field, false, nokey);
 	int			from = s->result->contact.nitems;
 	StrView    *keys;
 	int			nkeys;
@@ -225,14 +290,33 @@ merge_resolve_list(MergeResolver *s, MergeUnit unit)
 
 	s->rule = rule;
 	nkeys = merge_list_keys(s, field, &keys);
+	if (s->ndecisions > 0)
+		nkeys = merge_decided_keys(s, field, decided, &keys, nkeys);
+	if (decided)
+	{
+		/* as a whole it can only stand against another one */
+		s->nclaims = 0;
+		merge_question(s, field, false, nokey, decided);
+	}
 	if (rule->kind != MR_UNION)
 		whole = best_list(s, field);
 	for (int k = 0; k < nkeys; k++)
 	{
+		const MergeDecision *decision;
 		bool		verified = false;
 		int			live = -1;
 
 		merge_collect(s, CF_BIT(field), keys[k], field);
+		decision = element_decision(s, field, keys[k], decided);
+		if (decision)
+		{
+			/* a tombstone is not stale: it falls */
+			if (!decision->cleared || decision->id == (decided ? decided->id : 0))
+				merge_question(s, field, false, keys[k], decision);
+			merge_decide(s, decision);
+			merge_explain_claims(s, field, keys[k], decision);
+			continue;
+		}
 		for (int i = 0; i < s->nclaims; i++)
 		{
 			MergeClaim	   *c = &s->claims[i];

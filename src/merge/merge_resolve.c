@@ -50,12 +50,12 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 
 	s->rule = rule;
 	merge_collect(s, fields, key, lead);
-	decision = merge_decision_for(s, lead, key);
+	decision = merge_decision_for(s, lead, false, key);
 	distinct = merge_count_distinct(s);
 
 	/* a decision keeps its value, but not quietly once all say something else */
 	if (rule->kind == MR_MANUAL_REVIEW && distinct == 1 && decision && !merge_decides(decision, &s->claims[0]))
-		merge_add_conflict(s, lead, key, decision);
+		merge_add_conflict(s, lead, false, key, MC_CANDIDATES, decision);
 	else if (rule->kind == MR_MANUAL_REVIEW && distinct > 1)
 	{
 		bool		history = false;
@@ -65,14 +65,38 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 		if (!history && decision == NULL)
 			s->result->needs_history = true;
 		winner = merge_established(s, lead, key);
-		merge_add_conflict(s, lead, key, decision);
+		merge_add_conflict(s, lead, false, key, MC_CANDIDATES, decision);
 	}
+	else if (decision)
+		merge_question(s, lead, false, key, decision);
 
 	if (decision)
 		merge_decide(s, decision);
 	else if (distinct > 0)
 		take(s, winner);
 	merge_explain_claims(s, lead, key, decision);
+}
+
+/* What was decided about a single member stands in for what the group has there. */
+static void
+resolve_members(MergeResolver *s, uint32 fields, int from)
+{
+	ContactValue *v = &s->result->contact;
+
+	for (int f = 0; f < CF_COUNT; f++)
+	{
+		const MergeDecision *decision = fields & CF_BIT(f) ? merge_member_decision(s, f) : NULL;
+
+		if (decision == NULL)
+			continue;
+		for (int i = from; i < v->nitems; i++)
+			if (v->items[i].field == f)
+				v->items[i--] = v->items[--v->nitems];
+		merge_collect(s, CF_BIT(f), nokey, f);
+		merge_question(s, f, true, nokey, decision);
+		merge_decide(s, decision);
+		merge_explain_claims(s, f, nokey, decision);
+	}
 }
 
 const MergeRule *
@@ -90,6 +114,8 @@ resolve_metadata(MergeResolver *s)
 	StrView    *keys;
 	int			nkeys = merge_list_keys(s, CF_METADATA, &keys);
 
+	if (s->ndecisions > 0)
+		nkeys = merge_decided_keys(s, CF_METADATA, NULL, &keys, nkeys);
 	/* by default each key by its latest change: the union of all keys */
 	for (int k = 0; k < nkeys; k++)
 		resolve_cell(s, CF_BIT(CF_METADATA), keys[k], CF_METADATA, merge_metadata_rule(s->policy, keys[k]));
@@ -116,6 +142,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 	result->contact.stamps = palloc(sizeof(ContactStamp) * s.maxitems);
 	s.claims = palloc(sizeof(MergeClaim) * Max(ninputs, 1));
 
+	merge_mark_released(decisions, ndecisions);
 	for (int i = 0; i < ninputs; i++)
 	{
 		if (!inputs[i].record.alive)
@@ -128,6 +155,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 	for (int u = 0; u < MU_COUNT; u++)
 	{
 		uint32		fields = 0;
+		int			from = result->contact.nitems;
 
 		for (int f = 0; f < CF_COUNT; f++)
 			if (merge_unit_of(f) == u)
@@ -142,6 +170,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 			for (int i = 0; u == MU_NAME && i < s.nclaims; i++)
 				if (s.claims[i].verdict == MV_WON)
 					result->naming_input = s.claims[i].input;
+			resolve_members(&s, fields, from);
 		}
 	}
 	contact_sort(&result->contact);

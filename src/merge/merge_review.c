@@ -93,8 +93,44 @@ merge_established(MergeResolver *s, ContactField lead, StrView key)
 	return 0;
 }
 
+/* ---- decisions ---- */
+
+const char *const merge_reason_names[] = {"candidates", "stale", "decisions"};
+
+/*
+ * A release ends the force of its target wherever one of the records is that it
+ * names: after a split, on one side only.
+ */
+void
+merge_mark_released(MergeDecision *decisions, int ndecisions)
+{
+	for (int i = 0; i < ndecisions; i++)
+	{
+		decisions[i].released = false;
+		for (int k = 0; k < ndecisions && !decisions[i].released; k++)
+			decisions[i].released = decisions[k].kind == MD_RELEASE && decisions[k].target == decisions[i].id;
+	}
+}
+
+bool
+merge_decided_later(const MergeDecision *a, const MergeDecision *b)
+{
+	if (a->decided_at != b->decided_at)
+		return a->decided_at > b->decided_at;
+	return a->id > b->id;
+}
+
+/* Is it in force on this cell? */
+static bool
+is_about(const MergeDecision *d, ContactField field, bool member, StrView key)
+{
+	if (d->kind == MD_RELEASE || d->released || d->member != member || strview_cmp(d->key, key) != 0)
+		return false;
+	return member ? d->field == field : merge_unit_of(d->field) == merge_unit_of(field);
+}
+
 const MergeDecision *
-merge_decision_for(const MergeResolver *s, ContactField lead, StrView key)
+merge_decision_for(const MergeResolver *s, ContactField field, bool member, StrView key)
 {
 	const MergeDecision *best = NULL;
 
@@ -102,22 +138,127 @@ merge_decision_for(const MergeResolver *s, ContactField lead, StrView key)
 	{
 		const MergeDecision *d = &s->decisions[i];
 
-		if (merge_unit_of(d->field) != merge_unit_of(lead) || strview_cmp(d->key, key) != 0)
-			continue;
-		if (best == NULL || d->decided_at > best->decided_at ||
-			(d->decided_at == best->decided_at && d->id > best->id))
+		if (is_about(d, field, member, key) && (best == NULL || merge_decided_later(d, best)))
 			best = d;
 	}
 	return best;
 }
 
-/* Record a disputed cell; it is settled if the decision knew every candidate. */
-void
-merge_add_conflict(MergeResolver *s, ContactField lead, StrView key, const MergeDecision *decision)
+const MergeDecision *
+merge_member_decision(const MergeResolver *s, ContactField field)
+{
+	const MergeDecision *member = merge_decision_for(s, field, true, nokey);
+	const MergeDecision *whole = member ? merge_decision_for(s, field, false, nokey) : NULL;
+
+	return whole && merge_decided_later(whole, member) ? NULL : member;
+}
+
+/* Was the earlier decision made on a contact that the later one knew? */
+static bool
+knew(const MergeDecision *later, const MergeDecision *earlier)
+{
+	for (const int64 *a = later->records; *a; a++)
+		for (const int64 *b = earlier->records; *b; b++)
+			if (*a == *b)
+				return true;
+	return false;
+}
+
+static StrView
+decided_bytes(const MergeDecision *decision)
+{
+	const ContactItem **items = palloc(sizeof(*items) * Max(decision->nitems, 1));
+	int			n = decision->cleared ? 0 : decision->nitems;
+
+	for (int i = 0; i < n; i++)
+		items[i] = &decision->items[i];
+	return merge_claim_bytes(items, n);
+}
+
+static int
+decision_cmp(const void *x, const void *y)
+{
+	const MergeDecision *a = *(const MergeDecision *const *) x;
+	const MergeDecision *b = *(const MergeDecision *const *) y;
+
+	return merge_decided_later(a, b) ? -1 : merge_decided_later(b, a);
+}
+
+/*
+ * The decisions on a cell that no later one knew of, the latest first.  There is
+ * more than one where contacts were merged that had each been decided about;
+ * they matter if they say different things.
+ */
+static int
+rival_decisions(const MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision ***rivals)
+{
+	bool		differ = false;
+	int			n = 0;
+
+	*rivals = palloc(sizeof(MergeDecision *) * Max(s->ndecisions, 1));
+	for (int i = 0; i < s->ndecisions; i++)
+	{
+		const MergeDecision *d = &s->decisions[i];
+		bool		known = false;
+
+		if (!is_about(d, field, member, key))
+			continue;
+		for (int k = 0; k < s->ndecisions && !known; k++)
+			known = is_about(&s->decisions[k], field, member, key) &&
+				merge_decided_later(&s->decisions[k], d) && knew(&s->decisions[k], d);
+		if (known)
+			continue;
+		differ |= n > 0 && strview_cmp(decided_bytes(d), decided_bytes((*rivals)[0])) != 0;
+		(*rivals)[n++] = d;
+	}
+	qsort(*rivals, n, sizeof(MergeDecision *), decision_cmp);
+	return differ ? n : 0;
+}
+
+/* Is a claim what was decided? */
+bool
+merge_decides(const MergeDecision *decision, const MergeClaim *c)
+{
+	return strview_cmp(decided_bytes(decision), c->bytes) == 0;
+}
+
+/* Is it as the decision knew it?  What it knew was news again if it was said anew. */
+static bool
+was_seen(const MergeResolver *s, const MergeDecision *decision, const MergeClaim *c)
+{
+	uint8		digest[MERGE_DIGEST_LEN];
+	bool		seen = false;
+
+	merge_claim_digest(s, c, digest);
+	for (int k = 0; k < decision->nseen && !seen; k++)
+		seen = memcmp(decision->seen[k], digest, MERGE_DIGEST_LEN) == 0;
+	return seen && c->changed_at <= decision->decided_at;
+}
+
+/* Does a source say something else than was decided, that the decision did not know? */
+bool
+merge_is_stale(const MergeResolver *s, const MergeDecision *decision, const MergeClaim *c)
+{
+	switch (c->verdict)
+	{
+		case MV_WITHDRAWN:
+			/* that a source has no value is news only if it had one */
+			return !decision->cleared && c->changed_at > decision->decided_at;
+		case MV_EXCLUDED:
+		case MV_INCOMPLETE:
+			return false;
+		default:
+			return !merge_decides(decision, c) && !was_seen(s, decision, c);
+	}
+}
+
+/* ---- conflicts ---- */
+
+static MergeConflict *
+new_conflict(MergeResolver *s, int maxcandidates)
 {
 	MergeResult *result = s->result;
 	MergeConflict *conflict;
-	uint64		all[2] = {0, 1};
 
 	if (result->nconflicts == s->maxconflicts)
 	{
@@ -128,65 +269,115 @@ merge_add_conflict(MergeResolver *s, ContactField lead, StrView key, const Merge
 	}
 	conflict = &result->conflicts[result->nconflicts++];
 	memset(conflict, 0, sizeof(*conflict));
-	conflict->field = lead;
-	conflict->key = key;
-	conflict->decision_id = decision ? decision->id : 0;
-	conflict->open = decision == NULL;
-	conflict->candidates = palloc0(sizeof(MergeCandidate) * s->nclaims);
-	conflict->claims = palloc0(sizeof(*conflict->claims) * s->nclaims);
+	conflict->candidates = palloc0(sizeof(MergeCandidate) * Max(maxcandidates, 1));
+	conflict->claims = palloc0(sizeof(*conflict->claims) * Max(maxcandidates, 1));
+	return conflict;
+}
 
+static MergeCandidate *
+new_candidate(MergeResolver *s, MergeConflict *conflict, const ContactItem **items, int nitems)
+{
+	MergeCandidate *out = &conflict->candidates[conflict->ncandidates];
+
+	conflict->claims[conflict->ncandidates].nitems = nitems;
+	conflict->claims[conflict->ncandidates++].items = items;
+	out->field = conflict->field;
+	out->key = conflict->key;
+	out->item = nitems > 0 ? items[0] : NULL;
+	out->rank = conflict->ncandidates;
+	out->rule = s->rule;
+	out->verdict = MV_IN_REVIEW;
+	return out;
+}
+
+static void
+add_decision_candidate(MergeResolver *s, MergeConflict *conflict, const MergeDecision *d)
+{
+	int			n = d->cleared ? 0 : d->nitems;
+	const ContactItem **items = palloc(sizeof(*items) * Max(n, 1));
+	StrView		bytes = decided_bytes(d);
+	MergeCandidate *out;
+	uint64		h[2];
+
+	for (int i = 0; i < n; i++)
+		items[i] = &d->items[i];
+	out = new_candidate(s, conflict, items, n);
+	out->input = -1;
+	out->decision_id = d->id;
+	out->changed_at = out->as_of = d->decided_at;
+	for (int k = 0; k < 2; k++)
+		h[k] = hash_combine64(d->id, hash_bytes_extended((const unsigned char *) (bytes.ptr ? bytes.ptr : ""), bytes.len, k));
+	memcpy(out->digest, h, MERGE_DIGEST_LEN);
+}
+
+/*
+ * Record a cell that a person has to look at, with the claims that compete for
+ * it; it is settled if the decision knew every one of them.
+ */
+void
+merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView key,
+				   MergeReason reason, const MergeDecision *decision)
+{
+	const MergeDecision **rivals;
+	int			nrivals = rival_decisions(s, field, member, key, &rivals);
+	MergeConflict *conflict = new_conflict(s, nrivals + s->nclaims);
+	uint64		all[2] = {0, 1};
+
+	conflict->field = field;
+	conflict->member = member;
+	conflict->key = key;
+	conflict->reason = nrivals > 0 ? MC_DECISIONS : reason;
+	conflict->decision_id = decision ? decision->id : 0;
+	conflict->open = decision == NULL || nrivals > 0;
+
+	for (int i = 0; i < nrivals; i++)
+		add_decision_candidate(s, conflict, rivals[i]);
 	for (int i = 0; i < s->nclaims; i++)
 	{
 		MergeClaim	   *c = &s->claims[i];
-		MergeCandidate *out = &conflict->candidates[conflict->ncandidates];
-		uint64		h[2];
-		bool		seen = false;
+		MergeCandidate *out;
 
+		if (decision)
+			conflict->open |= reason == MC_STALE ? merge_is_stale(s, decision, c) : merge_competes(c) && !was_seen(s, decision, c);
 		if (!merge_competes(c))
 			continue;
 		c->verdict = MV_IN_REVIEW;
+		out = new_candidate(s, conflict, c->items, c->nitems);
 		out->input = c->input;
-		out->field = lead;
-		out->key = key;
-		out->item = c->items[0];
-		out->rank = conflict->ncandidates + 1;
 		out->changed_at = c->changed_at;
 		out->as_of = c->as_of;
 		out->estimate = !c->witnessed;
-		out->rule = s->rule;
-		out->verdict = MV_IN_REVIEW;
 		merge_claim_digest(s, c, out->digest);
-		conflict->claims[conflict->ncandidates].nitems = c->nitems;
-		conflict->claims[conflict->ncandidates++].items = c->items;
+	}
+	for (int i = 0; i < conflict->ncandidates; i++)
+	{
+		uint64		h[2];
 
-		for (int k = 0; decision && k < decision->nseen && !seen; k++)
-			seen = memcmp(decision->seen[k], out->digest, MERGE_DIGEST_LEN) == 0;
-		/* what it knew settles nothing once it was said anew */
-		conflict->open |= !seen || c->changed_at > decision->decided_at;
-		memcpy(h, out->digest, sizeof(h));
+		memcpy(h, conflict->candidates[i].digest, sizeof(h));
 		all[0] = hash_combine64(all[0], h[0]);
 		all[1] = hash_combine64(all[1], h[1]);
 	}
 	memcpy(conflict->digest, all, MERGE_DIGEST_LEN);
 }
 
-/* Is a claim what was decided? */
-bool
-merge_decides(const MergeDecision *decision, const MergeClaim *c)
+void
+merge_question(MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision *decision)
 {
-	const ContactItem **items = palloc(sizeof(*items) * Max(decision->nitems, 1));
-	int			n = decision->cleared ? 0 : decision->nitems;
+	const MergeDecision **rivals;
+	bool		stale = false;
 
-	for (int i = 0; i < n; i++)
-		items[i] = &decision->items[i];
-	return strview_cmp(merge_claim_bytes(items, n), c->bytes) == 0;
+	for (int i = 0; i < s->nclaims && decision->kind == MD_OVERRIDE && !stale; i++)
+		stale = merge_is_stale(s, decision, &s->claims[i]);
+	if (stale || rival_decisions(s, field, member, key, &rivals) > 0)
+		merge_add_conflict(s, field, member, key, MC_STALE, decision);
 }
 
-/* Let a decision settle a cell. */
+/* ---- settling ---- */
+
+/* What a decision makes of the claims on its cell. */
 void
-merge_decide(MergeResolver *s, const MergeDecision *decision)
+merge_overrule(MergeResolver *s, const MergeDecision *decision)
 {
-	StrView		nobody = {"decision", 8};
 	int			chosen = -1;
 
 	for (int i = 0; i < s->nclaims; i++)
@@ -205,10 +396,51 @@ merge_decide(MergeResolver *s, const MergeDecision *decision)
 	}
 	if (chosen >= 0)
 		s->claims[chosen].verdict = MV_WON;
+}
+
+/* Let a decision settle a cell. */
+void
+merge_decide(MergeResolver *s, const MergeDecision *decision)
+{
+	StrView		nobody = {"decision", 8};
+
+	merge_overrule(s, decision);
 	for (int k = 0; k < decision->nitems && !decision->cleared; k++)
 		merge_emit(s, &decision->items[k],
 			 decision->chosen_source.ptr ? decision->chosen_source : nobody,
 			 decision->decided_at, decision->decided_at, CS_OVERRIDDEN);
+}
+
+void
+merge_seen(const MergePolicy *policy, MergeInput *inputs, int ninputs, const MergeDecision *cell,
+		   uint8 (**seen)[MERGE_DIGEST_LEN], int *nseen)
+{
+	MergeUnit	unit = merge_unit_of(cell->field);
+	MergeResolver s = {0};
+	StrView    *keys = (StrView *) &cell->key;
+	int			nkeys = 1;
+	uint32		fields = CF_BIT(cell->field);
+
+	s.policy = policy;
+	s.inputs = inputs;
+	s.ninputs = ninputs;
+	s.rule = &policy->rules[unit];
+	s.claims = palloc(sizeof(MergeClaim) * Max(ninputs, 1));
+	for (int f = 0; f < CF_COUNT && !cell->member; f++)
+		if (merge_unit_of(f) == unit)
+			fields |= CF_BIT(f);
+	/* a whole list was seen in each of its elements */
+	if (CF_IS_LIST(cell->field) && cell->key.len == 0)
+		nkeys = merge_list_keys(&s, cell->field, &keys);
+	*seen = palloc(MERGE_DIGEST_LEN * Max(nkeys * ninputs, 1));
+	*nseen = 0;
+	for (int k = 0; k < nkeys; k++)
+	{
+		merge_collect(&s, fields, keys[k], cell->field);
+		for (int i = 0; i < s.nclaims; i++)
+			if (s.claims[i].nitems > 0)
+				merge_claim_digest(&s, &s.claims[i], (*seen)[(*nseen)++]);
+	}
 }
 
 /* ---- history ---- */

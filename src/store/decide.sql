@@ -99,3 +99,185 @@ CREATE FUNCTION contactsync.undo(decision bigint, reason text DEFAULT NULL) RETU
 COMMENT ON FUNCTION contactsync.undo(bigint, text) IS
 	'Take a decision, with all of its parts, out of force, by a decision of its own, whose id is returned: undo that one, and the first is in force again. Of one that is undone already, the undo that did it. Errors: 42704 no such decision.';
 GRANT EXECUTE ON FUNCTION contactsync.undo(bigint, text) TO contactsync_app, contactsync_admin;
+
+-- ---- overrides ----
+
+CREATE FUNCTION contactsync._cell(name text, value jsonb, OUT field text, OUT element text, OUT decided jsonb)
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_cell_sql';
+CREATE FUNCTION contactsync._unit(field text) RETURNS text
+	LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'store_unit_sql';
+CREATE FUNCTION contactsync._seen(contact uuid, field text, element text) RETURNS bytea[]
+	LANGUAGE C STABLE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_seen_sql';
+-- A cell's name as users give it.
+CREATE FUNCTION contactsync._cell_name(field text, element text) RETURNS text
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
+	SELECT field || CASE WHEN element = '' THEN '' WHEN field = 'metadata' THEN '.' || element ELSE ':' || element END
+$$;
+-- A cell's value out of the contact that a decision keeps it as.
+CREATE FUNCTION contactsync._cell_value(field text, element text, decided jsonb) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT coalesce(CASE WHEN field IN ('name', 'job') THEN decided
+		WHEN element = '' THEN decided -> field
+		WHEN field = 'metadata' THEN decided -> field -> element
+		ELSE decided -> field -> 0 END, 'null')
+$$;
+
+-- The contact that an id names now.
+CREATE FUNCTION contactsync._holder(contact uuid) RETURNS uuid
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+DECLARE
+	result uuid;
+BEGIN
+	SELECT r.contact_id INTO result FROM contactsync.contact_aliases a, contactsync.records r
+	WHERE a.tenant_id = contactsync.current_tenant() AND a.id = contact AND r.tenant_id = a.tenant_id AND r.id = a.record_id;
+	IF result IS NULL THEN
+		RAISE EXCEPTION 'contact does not exist' USING ERRCODE = 'no_data_found',
+			HINT = 'contactsync.find() finds contacts by mail address, phone number or external id.';
+	END IF;
+	RETURN result;
+END
+$$;
+CREATE FUNCTION contactsync._records_of(contact uuid) RETURNS bigint[]
+	LANGUAGE sql STABLE PARALLEL UNSAFE AS $$
+	SELECT pg_catalog.array_agg(r.id ORDER BY r.id) FROM contactsync.records r
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = contact
+$$;
+
+-- Decisions in force on cells of a unit of the contact that has these records, the latest first.
+CREATE FUNCTION contactsync._in_force(records bigint[], unit text) RETURNS SETOF contactsync.decisions
+	LANGUAGE sql STABLE PARALLEL UNSAFE AS $$
+	SELECT d.* FROM contactsync.decisions d
+	WHERE d.tenant_id = contactsync.current_tenant() AND d.records && _in_force.records AND d.undone_by IS NULL
+		AND CASE WHEN d.kind IN ('resolve', 'override') THEN contactsync._unit(d.field) = unit ELSE false END
+		AND NOT EXISTS (SELECT FROM contactsync.decisions l
+			WHERE l.tenant_id = d.tenant_id AND l.target = d.id AND l.kind = 'release' AND l.undone_by IS NULL
+				AND l.records && _in_force.records)
+	ORDER BY d.decided_at DESC, d.id DESC
+$$;
+
+-- Decide a cell of a contact, if that says something new; the decision, and whether it was made.
+CREATE FUNCTION contactsync._override(who uuid, cell_field text, cell_element text, decided jsonb, chosen text, reason text, whole bigint,
+	OUT decision bigint, OUT made boolean)
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	mine CONSTANT bigint[] := contactsync._records_of(who);
+	d contactsync.decisions;
+BEGIN
+	-- the last word on the cell or on one that shares values with it
+	SELECT f.* INTO d FROM contactsync._in_force(mine, contactsync._unit(cell_field)) f
+	WHERE (f.field, f.element) = (cell_field, cell_element)
+		OR f.element = '' AND f.field = contactsync._unit(cell_field)
+		OR cell_element = '' AND cell_field = contactsync._unit(cell_field)
+	LIMIT 1;
+	made := NOT (d.id IS NOT NULL AND d.kind = 'override' AND (d.field, d.element) = (cell_field, cell_element)
+		AND d.value IS NOT DISTINCT FROM decided
+		AND NOT EXISTS (SELECT FROM contactsync.conflicts k
+			WHERE k.tenant_id = contactsync.current_tenant() AND k.contact_id = who AND k.decision_id = d.id AND k.state IN ('open', 'assigned'))
+		-- a tombstone may have fallen since
+		AND NOT (decided IS NULL AND cell_element <> '' AND EXISTS (SELECT FROM contactsync.contacts c
+			WHERE c.tenant_id = contactsync.current_tenant() AND c.id = who
+				AND contactsync.contact_provenance(c.contact) ? contactsync._cell_name(cell_field, cell_element))));
+	IF NOT made THEN
+		decision := d.id;
+		RETURN;
+	END IF;
+	decision := contactsync._decide('override', mine, field => cell_field, element => cell_element, value => decided, chosen => chosen,
+		seen => contactsync._seen(who, cell_field, cell_element), part_of => whole, note => reason);
+END
+$$;
+
+CREATE FUNCTION contactsync._override_field(contact uuid, field text, value jsonb, reason text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	who uuid;
+	cell record;
+	result record;
+BEGIN
+	PERFORM contactsync._require_active();
+	PERFORM contactsync._lock_tenant();
+	IF field IS NULL OR value IS NULL THEN
+		RAISE EXCEPTION 'field and value must not be null' USING ERRCODE = 'null_value_not_allowed',
+			HINT = 'The value null as JSON decides that there is none.';
+	END IF;
+	who := contactsync._holder(contact);
+	SELECT c.* INTO cell FROM contactsync._cell(field, value) c;
+	SELECT o.* INTO result FROM contactsync._override(who, cell.field, cell.element, cell.decided, NULL, reason, NULL) o;
+	IF result.made THEN
+		PERFORM contactsync._resolve_contacts(ARRAY[who], 'decision', result.decision);
+	END IF;
+	RETURN result.decision;
+END
+$$;
+CREATE FUNCTION contactsync.override_field(contact uuid, field text, value jsonb, reason text DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.override_field(uuid, text, jsonb, text) IS
+	'Decide what a field of a contact is, above every rule, until release_override(): a field, a group (name, job), a list, metadata.<key> or one element, as in emails:<address>; the value null as JSON = none, which for an element lasts until a source asserts it anew. Returns the decision, for undo(); the same again makes no new one. A source that says something new opens a conflict with the reason stale. Errors: P0002 no such contact, 22023, 22004.';
+
+CREATE FUNCTION contactsync._release_override(contact uuid, field text, reason text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	who uuid;
+	mine bigint[];
+	cell record;
+	d contactsync.decisions;
+	made bigint;
+	result bigint;
+BEGIN
+	PERFORM contactsync._require_active();
+	PERFORM contactsync._lock_tenant();
+	who := contactsync._holder(contact);
+	mine := contactsync._records_of(who);
+	SELECT c.* INTO cell FROM contactsync._cell(field, NULL) c;
+	-- of older ones on the cell, too: none shall come up again; what is named whole goes with its parts
+	FOR d IN SELECT f.* FROM contactsync._in_force(mine, contactsync._unit(cell.field)) f
+		WHERE f.kind = 'override' AND ((f.field, f.element) = (cell.field, cell.element)
+			OR cell.element = '' AND cell.field = contactsync._unit(cell.field))
+	LOOP
+		made := contactsync._decide('release', mine, field => d.field, element => d.element, target => d.id, part_of => result, note => reason);
+		result := coalesce(result, made);
+	END LOOP;
+	IF result IS NOT NULL THEN
+		PERFORM contactsync._resolve_contacts(ARRAY[who], 'decision', result);
+	END IF;
+	RETURN result;
+END
+$$;
+CREATE FUNCTION contactsync.release_override(contact uuid, field text, reason text DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.release_override(uuid, text, text) IS
+	'Let the rules decide a field again that override_field() decided; a group or list named whole goes with its parts. Returns the decision, for undo(), or NULL if there was nothing to release. Errors: P0002 no such contact, 22023.';
+GRANT EXECUTE ON FUNCTION contactsync.override_field(uuid, text, jsonb, text), contactsync.release_override(uuid, text, text)
+	TO contactsync_app, contactsync_admin;
+
+CREATE VIEW contactsync.overrides WITH (security_invoker = true) AS
+SELECT c.id AS contact_id,
+	contactsync._cell_name(d.field, d.element) AS field,
+	contactsync._cell_value(d.field, d.element, d.value) AS value,
+	EXISTS (SELECT FROM contactsync.conflicts k
+		WHERE k.tenant_id = d.tenant_id AND k.contact_id = c.id AND k.decision_id = d.id AND k.reason = 'stale'
+			AND k.state IN ('open', 'assigned')) AS stale,
+	d.decided_at,
+	d.decided_by,
+	d.note AS reason,
+	d.id AS decision
+FROM contactsync.decisions d
+CROSS JOIN LATERAL (
+	SELECT DISTINCT r.contact_id FROM contactsync.records r
+	WHERE r.tenant_id = d.tenant_id AND r.id = ANY (d.records)) h
+JOIN contactsync.contacts c ON c.tenant_id = d.tenant_id AND c.id = h.contact_id
+CROSS JOIN LATERAL (
+	SELECT pg_catalog.array_agg(r.id) AS ids FROM contactsync.records r
+	WHERE r.tenant_id = c.tenant_id AND r.contact_id = c.id) mine
+WHERE d.tenant_id = contactsync.current_tenant() AND d.kind = 'override' AND d.undone_by IS NULL
+	AND NOT EXISTS (SELECT FROM contactsync.decisions l
+		WHERE l.tenant_id = d.tenant_id AND l.records && mine.ids AND l.undone_by IS NULL
+			AND CASE l.kind WHEN 'release' THEN l.target = d.id
+				WHEN 'override' THEN (l.decided_at, l.id) > (d.decided_at, d.id)
+					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync._unit(d.field))
+				WHEN 'resolve' THEN (l.decided_at, l.id) > (d.decided_at, d.id)
+					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync._unit(d.field))
+				ELSE false END)
+	AND NOT (d.value IS NULL AND d.element <> '' AND contactsync.contact_provenance(c.contact) ? contactsync._cell_name(d.field, d.element));
+COMMENT ON VIEW contactsync.overrides IS
+	'What override_field() decided and is in effect; stale: a source says something new since. A removed element is gone from here once a source has asserted it anew.';
+GRANT SELECT ON contactsync.overrides TO contactsync_app, contactsync_analyst, contactsync_admin;

@@ -29,7 +29,7 @@ SELECT c.id,
 	 WHERE r.tenant_id = c.tenant_id AND r.contact_id = c.id AND r.alive) AS sources,
 	contactsync.contact_provenance(c.contact) AS provenance,
 	(SELECT pg_catalog.count(*)::integer FROM contactsync.conflicts k
-	 WHERE k.tenant_id = c.tenant_id AND k.contact_id = c.id AND k.state = 'open') AS open_conflicts,
+	 WHERE k.tenant_id = c.tenant_id AND k.contact_id = c.id AND k.state IN ('open', 'assigned')) AS open_conflicts,
 	c.version,
 	c.last_modified,
 	c.modified_by
@@ -59,15 +59,15 @@ COMMENT ON FUNCTION contactsync.find(text) IS
 CREATE FUNCTION contactsync._explain(contact_id uuid, field text)
 	RETURNS TABLE (field_ text, rank integer, value jsonb, source text, source_id text, changed_at timestamptz,
 		as_of timestamptz, rule text, verdict text, claim text, decided_by text,
-		estimate boolean)
+		estimate boolean, stale boolean)
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'store_explain_sql';
 -- an argument and a column of one name: only positions can have that
 CREATE FUNCTION contactsync.explain(contact_id uuid, text DEFAULT NULL)
 	RETURNS TABLE (field text, rank integer, value jsonb, source text, source_id text, changed_at timestamptz,
 		as_of timestamptz, rule text, verdict text, claim text, decided_by text,
-		estimate boolean)
+		estimate boolean, stale boolean)
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.explain(uuid, text) IS
-	'Every claim on every cell of a contact, or of the field named second, best first: who says it since when, the rule that weighed it and the verdict; estimate tells of a changed_at that was not witnessed. Errors: P0002 no such contact, 22023 no such field.';
+	'Every claim on every cell of a contact, or of the field named second, best first: who says it since when, the rule that weighed it and the verdict; estimate tells of a changed_at that was not witnessed, stale of a claim that the decision in force did not know. Errors: P0002 no such contact, 22023 no such field.';
 GRANT EXECUTE ON FUNCTION contactsync.find(text), contactsync.explain(uuid, text)
 	TO contactsync_app, contactsync_analyst, contactsync_admin;

@@ -34,27 +34,22 @@ BEGIN
 			RAISE EXCEPTION 'conflict % has no candidate %', conflict, candidate USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Candidates are numbered from 1.';
 		END IF;
-		decided := chosen -> 'value';
-	ELSIF value <> 'null' THEN
-		decided := CASE
-			WHEN c.field = 'metadata' THEN pg_catalog.jsonb_build_object('metadata', pg_catalog.jsonb_build_object(c.element, value))
-			WHEN c.field IN ('job', 'name') THEN value
-			ELSE pg_catalog.jsonb_build_object(c.field, value) END;
-		-- it must be a value of the conflict's own cell
-		PERFORM decided::contactsync.contact;
-		IF EXISTS (SELECT FROM pg_catalog.jsonb_object_keys(decided) k WHERE k <> ALL (CASE c.field
-				WHEN 'job' THEN ARRAY['company', 'department', 'title']
-				WHEN 'name' THEN ARRAY['first_name', 'middle_name', 'last_name', 'prefix', 'suffix']
-				ELSE ARRAY[c.field] END)) THEN
-			RAISE EXCEPTION 'the value has members that do not belong to "%"', c.field USING ERRCODE = 'invalid_parameter_value';
-		END IF;
+		decided := NULLIF(chosen -> 'value', '{}');
+	ELSE
+		SELECT d.decided INTO decided FROM contactsync._cell(contactsync._cell_name(c.field, c.element), value) d;
 	END IF;
-	decision := contactsync._decide('resolve',
-		(SELECT pg_catalog.array_agg(r.id ORDER BY r.id) FROM contactsync.records r
-		 WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = c.contact_id),
-		field => c.field, element => c.element, value => decided, chosen => chosen ->> 'source',
-		seen => (SELECT pg_catalog.array_agg(pg_catalog.decode(k ->> 'digest', 'hex')) FROM pg_catalog.jsonb_array_elements(c.candidates) k),
-		note => _resolve_conflict.note);
+	IF c.reason = 'candidates' THEN
+		decision := contactsync._decide('resolve', contactsync._records_of(c.contact_id),
+			field => c.field, element => c.element, value => decided, chosen => chosen ->> 'source',
+			seen => (SELECT pg_catalog.array_agg(pg_catalog.decode(k ->> 'digest', 'hex')) FROM pg_catalog.jsonb_array_elements(c.candidates) k),
+			note => _resolve_conflict.note);
+	ELSE
+		-- what was an override stays one, to be released some time
+		decision := contactsync._decide('override', contactsync._records_of(c.contact_id),
+			field => c.field, element => c.element, value => decided,
+			chosen => CASE WHEN chosen ? 'source_id' THEN chosen ->> 'source' END,
+			seen => contactsync._seen(c.contact_id, c.field, c.element), note => _resolve_conflict.note);
+	END IF;
 	PERFORM contactsync._resolve_contacts(ARRAY[c.contact_id], 'decision', decision);
 END
 $$;

@@ -20,7 +20,7 @@
 
 PG_FUNCTION_INFO_V1(store_explain_sql);
 
-#define EXPLAIN_COLUMNS		12
+#define EXPLAIN_COLUMNS		13
 
 static Datum
 text_datum(StrView s)
@@ -80,6 +80,7 @@ put_candidate(ReturnSetInfo *rsinfo, const MergeCandidate *c, const MergeInput *
 	if (who)
 		values[10] = CStringGetTextDatum(who);
 	values[11] = BoolGetDatum(c->estimate);
+	values[12] = BoolGetDatum(c->stale);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 

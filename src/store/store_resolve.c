@@ -51,6 +51,7 @@ typedef struct Changes
 	StoreArray	conflict_contact;
 	StoreArray	conflict_field;
 	StoreArray	conflict_element;
+	StoreArray	conflict_reason;
 	StoreArray	conflict_open;
 	StoreArray	conflict_candidates;
 	StoreArray	conflict_seen;
@@ -84,6 +85,13 @@ add_audit(Changes *c, pg_uuid_t *id, const char *operation, Datum cause, bool no
 	store_array_add(&c->audit_secret, PointerGetDatum(secret), false);
 }
 
+static void
+append_name(StringInfo buf, const char *member, StrView name)
+{
+	appendStringInfo(buf, ", \"%s\": ", member);
+	escape_json(buf, TextDatumGetCString(PointerGetDatum(cstring_to_text_with_len(name.ptr ? name.ptr : "", name.len))));
+}
+
 /* The claims of a conflict's candidates, numbered from 1. */
 char *
 store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
@@ -96,8 +104,6 @@ store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
 	{
 		const MergeCandidate *c = &conflict->candidates[i];
 		ContactValue v = {0};
-		Datum		source = PointerGetDatum(cstring_to_text_with_len(inputs[c->input].source.ptr, inputs[c->input].source.len));
-		Datum		source_id = PointerGetDatum(cstring_to_text_with_len(inputs[c->input].source_id.ptr, inputs[c->input].source_id.len));
 
 		v.nitems = conflict->claims[i].nitems;
 		v.items = palloc(sizeof(ContactItem) * v.nitems);
@@ -105,10 +111,13 @@ store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
 			v.items[k] = *conflict->claims[i].items[k];
 		appendStringInfo(&buf, "%s{\"candidate\": %d, \"value\": ", i ? ", " : "", i + 1);
 		contact_to_json(&buf, &v, false);
-		appendStringInfoString(&buf, ", \"source\": ");
-		escape_json(&buf, TextDatumGetCString(source));
-		appendStringInfoString(&buf, ", \"source_id\": ");
-		escape_json(&buf, TextDatumGetCString(source_id));
+		if (c->input < 0)
+			appendStringInfo(&buf, ", \"source\": \"decision\", \"decision\": " INT64_FORMAT, c->decision_id);
+		else
+		{
+			append_name(&buf, "source", inputs[c->input].source);
+			append_name(&buf, "source_id", inputs[c->input].source_id);
+		}
 		appendStringInfo(&buf, ", \"changed_at\": \"%s\", \"estimate\": %s, \"digest\": \"",
 						 timestamptz_to_str(c->changed_at), c->estimate ? "true" : "false");
 		for (int k = 0; k < MERGE_DIGEST_LEN; k++)
@@ -122,7 +131,8 @@ store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
 const char *
 store_conflict_field(const MergeConflict *conflict)
 {
-	return merge_unit_names[merge_unit_of(conflict->field)];
+	return conflict->member ? contact_field_names[conflict->field] :
+		merge_unit_names[merge_unit_of(conflict->field)];
 }
 
 char *
@@ -146,6 +156,7 @@ add_conflicts(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeI
 		store_array_add(&c->conflict_contact, UUIDPGetDatum(id), false);
 		store_array_add_text(&c->conflict_field, cview(store_conflict_field(conflict)));
 		store_array_add_text(&c->conflict_element, element);
+		store_array_add_text(&c->conflict_reason, cview(merge_reason_names[conflict->reason]));
 		store_array_add(&c->conflict_open, BoolGetDatum(conflict->open), false);
 		store_array_add_text(&c->conflict_candidates, cview(store_candidates_json(conflict, inputs)));
 		store_array_add_text(&c->conflict_seen, cview(store_seen_text(conflict)));
@@ -211,13 +222,32 @@ store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
 	}
 }
 
+/* The cell that a decision names: a unit or one element of it, or one member of a group. */
+bool
+store_cell(StrView field, StrView element, MergeDecision *d)
+{
+	int			unit = -1;
+	int			f = contact_field_lookup(field.ptr, field.len);
+
+	for (int u = 0; u < MU_COUNT; u++)
+		if (strview_same(field, cview(merge_unit_names[u])))
+			unit = u;
+	if (unit < 0 && f < 0)
+		return false;
+	d->member = unit < 0;
+	d->field = unit < 0 ? f : merge_lead_of_unit(unit);
+	d->key = strview(element.ptr, element.len); /* a cell without key, not with an empty one */
+	return true;
+}
+
 /* The decisions in force about any of these records, with the records each is about. */
 void
 store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions, int64 ***members)
 {
-	uint64		n = store_run("SELECT id, field, element, value, chosen, seen, decided_at, records "
+	uint64		n = store_run("SELECT id, field, element, value, chosen, seen, decided_at, records, kind, target "
 							  "FROM contactsync.decisions WHERE tenant_id = contactsync.current_tenant() "
-							  "AND kind = 'resolve' AND undone_by IS NULL AND records && $1", 1, (StoreArray *[]) {record_ids});
+							  "AND kind IN ('resolve', 'override', 'release') AND undone_by IS NULL AND records && $1",
+							  1, (StoreArray *[]) {record_ids});
 
 	*decisions = palloc0(sizeof(MergeDecision) * Max(n, 1));
 	*members = palloc0(sizeof(int64 *) * Max(n, 1));
@@ -227,7 +257,7 @@ store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisio
 		MergeDecision *d = &(*decisions)[row];
 		ContactClaims claims = {0};
 		ContactError error;
-		StrView		field = store_text(row, 2);
+		StrView		kind = store_text(row, 9);
 		Datum	   *values;
 		bool	   *nulls;
 		bool		isnull;
@@ -235,14 +265,10 @@ store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisio
 		int			k;
 
 		d->id = store_int8(row, 1);
-		for (int u = 0; u < MU_COUNT; u++)
-			if (field.len == strlen(merge_unit_names[u]) && memcmp(field.ptr, merge_unit_names[u], field.len) == 0)
-				for (int f = CF_COUNT - 1; f >= 0; f--)
-					if (merge_unit_of(f) == u)
-						d->field = f;
-		d->key = store_text(row, 3);
-		if (d->key.len == 0)
-			d->key.ptr = NULL;	/* a cell without key, not with an empty one */
+		d->kind = strview_same(kind, cview("resolve")) ? MD_RESOLVE :
+			strview_same(kind, cview("release")) ? MD_RELEASE : MD_OVERRIDE;
+		if (!store_cell(store_text(row, 2), store_text(row, 3), d))
+			elog(ERROR, "stored decision " INT64_FORMAT " is about no cell", d->id);
 		datum = store_value(row, 4, &isnull);
 		if (isnull)
 			d->cleared = true;
@@ -269,6 +295,8 @@ store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisio
 		(*members)[row] = palloc0(sizeof(int64) * (k + 1));
 		for (int i = 0; i < k; i++)
 			(*members)[row][i] = DatumGetInt64(values[i]);
+		d->records = (*members)[row];
+		d->target = store_int8(row, 10);
 	}
 }
 
@@ -312,6 +340,7 @@ changes_init(Changes *c)
 	store_array_init(&c->conflict_contact, UUIDOID);
 	store_array_init(&c->conflict_field, TEXTOID);
 	store_array_init(&c->conflict_element, TEXTOID);
+	store_array_init(&c->conflict_reason, TEXTOID);
 	store_array_init(&c->conflict_open, BOOLOID);
 	store_array_init(&c->conflict_candidates, TEXTOID);
 	store_array_init(&c->conflict_seen, TEXTOID);
@@ -358,20 +387,22 @@ write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char
 				  5, (StoreArray *[]) {&c->id, &c->contact, &c->live, &c->naming, &version});
 
 	if (c->conflict_contact.n > 0)
-		store_run("INSERT INTO contactsync.conflicts AS c (contact_id, field, element, state, candidates, seen, decision_id) "
-				  "SELECT u.contact_id, u.field, u.element, CASE WHEN u.open THEN 'open' ELSE 'resolved' END, "
+		store_run("INSERT INTO contactsync.conflicts AS c (contact_id, field, element, reason, state, candidates, seen, decision_id) "
+				  "SELECT u.contact_id, u.field, u.element, u.reason, CASE WHEN u.open THEN 'open' ELSE 'resolved' END, "
 				  "u.candidates::pg_catalog.jsonb, u.seen, u.decision_id "
 				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7)) "
-				  "AS u (contact_id, field, element, open, candidates, seen, decision_id) "
-				  "ON CONFLICT (tenant_id, contact_id, field, element) DO UPDATE SET state = excluded.state, "
+				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), pg_catalog.unnest($8)) "
+				  "AS u (contact_id, field, element, open, candidates, seen, decision_id, reason) "
+				  "ON CONFLICT (tenant_id, contact_id, field, element) DO UPDATE SET state = CASE "
+				  "WHEN excluded.state = 'open' AND c.assignee IS NOT NULL THEN 'assigned' ELSE excluded.state END, reason = excluded.reason, "
 				  "candidates = excluded.candidates, seen = excluded.seen, decision_id = excluded.decision_id, "
-				  "opened_at = CASE WHEN excluded.state = 'open' AND c.state <> 'open' THEN excluded.opened_at ELSE c.opened_at END, "
+				  "opened_at = CASE WHEN excluded.state = 'open' AND c.state NOT IN ('open', 'assigned') THEN excluded.opened_at ELSE c.opened_at END, "
 				  "changed_at = excluded.changed_at "
-				  "WHERE c.state <> excluded.state OR c.seen <> excluded.seen OR c.candidates <> excluded.candidates "
-				  "OR c.decision_id IS DISTINCT FROM excluded.decision_id",
-				  7, (StoreArray *[]) {&c->conflict_contact, &c->conflict_field, &c->conflict_element,
-				  &c->conflict_open, &c->conflict_candidates, &c->conflict_seen, &c->conflict_decision});
+				  "WHERE (c.state = 'resolved') <> (excluded.state = 'resolved') OR c.state = 'superseded' OR c.seen <> excluded.seen OR c.candidates <> excluded.candidates "
+				  "OR c.decision_id IS DISTINCT FROM excluded.decision_id OR c.reason <> excluded.reason",
+				  8, (StoreArray *[]) {&c->conflict_contact, &c->conflict_field, &c->conflict_element,
+				  &c->conflict_open, &c->conflict_candidates, &c->conflict_seen, &c->conflict_decision,
+				  &c->conflict_reason});
 	store_run("UPDATE contactsync.conflicts c SET state = 'superseded', changed_at = pg_catalog.clock_timestamp() "
 			  "FROM " STORE_EACH(1)
 			  "WHERE c.tenant_id = contactsync.current_tenant() AND c.contact_id = u.x AND c.state <> 'superseded' "

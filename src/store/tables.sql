@@ -283,9 +283,9 @@ CREATE INDEX decisions_records_idx ON contactsync.decisions USING gin (records);
 CREATE INDEX decisions_target_idx ON contactsync.decisions (tenant_id, target) WHERE target IS NOT NULL;
 CREATE INDEX decisions_part_of_idx ON contactsync.decisions (tenant_id, part_of) WHERE part_of IS NOT NULL;
 COMMENT ON TABLE contactsync.decisions IS 'What a person or an agreed rule settled. A decision names the records it is about and follows them.';
-COMMENT ON COLUMN contactsync.decisions.kind IS 'resolve, override: of a cell; link, unlink, merge, split: of records and others; revert: of its parts; undo: of target.';
+COMMENT ON COLUMN contactsync.decisions.kind IS 'resolve, override: of a cell; release: of the override in target; link, unlink, merge, split: of records and others; revert: of its parts; undo: of target.';
 COMMENT ON COLUMN contactsync.decisions.others IS 'The other side of a decision about identity; records is the one that keeps its id.';
-COMMENT ON COLUMN contactsync.decisions.target IS 'The decision that this one undoes.';
+COMMENT ON COLUMN contactsync.decisions.target IS 'The decision that this one undoes or releases.';
 COMMENT ON COLUMN contactsync.decisions.part_of IS 'The decision of which this one is a part, and is undone with.';
 COMMENT ON COLUMN contactsync.decisions.undone_by IS 'Computed: the undo by which it is not in force; NULL = it is.';
 COMMENT ON COLUMN contactsync.decisions.value IS 'The values decided for the cell, as a contact; NULL = none.';
@@ -298,7 +298,10 @@ CREATE TABLE contactsync.conflicts (
 	contact_id  uuid NOT NULL,
 	field       text NOT NULL,
 	element     text COLLATE "C" NOT NULL DEFAULT '',
-	state       text NOT NULL CHECK (state IN ('open', 'resolved', 'superseded')),
+	reason      text NOT NULL DEFAULT 'candidates',
+	state       text NOT NULL CHECK (state IN ('open', 'assigned', 'resolved', 'superseded')),
+	assignee    text,
+	assigned_at timestamptz,
 	candidates  jsonb NOT NULL,
 	seen        text NOT NULL,
 	decision_id bigint,
@@ -307,8 +310,10 @@ CREATE TABLE contactsync.conflicts (
 	PRIMARY KEY (tenant_id, id),
 	UNIQUE (tenant_id, contact_id, field, element)
 );
-CREATE INDEX conflicts_open_idx ON contactsync.conflicts (tenant_id, id) WHERE state = 'open';
-COMMENT ON TABLE contactsync.conflicts IS 'Fields under manual_review whose sources disagree. See resolve_conflict().';
+CREATE INDEX conflicts_open_idx ON contactsync.conflicts (tenant_id, id) WHERE state IN ('open', 'assigned');
+COMMENT ON TABLE contactsync.conflicts IS 'What a person has to look at; settled by resolve_conflict().';
+COMMENT ON COLUMN contactsync.conflicts.reason IS 'candidates: sources disagree under manual_review; stale: a source says something new since an override; decisions: decisions disagree that did not know of each other.';
+COMMENT ON COLUMN contactsync.conflicts.state IS 'open, assigned: to be decided; resolved: decided; superseded: there is no question any more.';
 COMMENT ON COLUMN contactsync.conflicts.candidates IS 'Numbered from 1: value, source, source_id, changed_at of each distinct claim.';
 COMMENT ON COLUMN contactsync.conflicts.seen IS 'Digest of the candidates, for resolve_conflict(seen => ...).';
 

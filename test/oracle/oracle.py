@@ -521,7 +521,8 @@ class Resolver:
         # DESIGN counts metadata among the lists, whose best source is taken whole; chosen: a rule for all of
         # metadata holds for each key by itself
         out = {}
-        for k in sorted({k for r in self.live for (f, k) in r.cells if f == "metadata"}):
+        decided = {d.key for d in self.decisions if d.unit == "metadata"}
+        for k in sorted({k for r in self.live for (f, k) in r.cells if f == "metadata"} | decided):
             target = "metadata." + k if "metadata." + k in self.policy else "metadata"
             rule = self.rule(target, "union")
             best = self.decide("metadata", k, cell_claims(self.live, "metadata", k), rule,
