@@ -66,6 +66,14 @@ typedef struct MergeSightings
 	int64		gone_at;		/* as one that was deleted, whatever stamp that bears */
 } MergeSightings;
 
+/* What snapshots speak about: whole fields, and single elements of others. */
+typedef struct MergeCoverage
+{
+	uint32		fields;			/* CF_BIT mask */
+	int			nelements;
+	ContactItem *elements;		/* sorted, of fields that are not in the mask */
+} MergeCoverage;
+
 /*
  * A record's state: the accumulator of its fold, stored as it stands, so that
  * an observation in order costs the same however long the history is.
@@ -86,12 +94,19 @@ typedef struct MergeRecord
 	int64		modified;		/* its last modification at the source, where that
 								 * gives one; MERGE_TIME_MIN = it does not */
 	MergePosition last;			/* newest observation of any kind */
+	MergePosition reused;		/* the delete after which the source gave the id
+								 * to a new record; set by merge_fold */
 	MergeSightings sightings;
 	int32		same_version_conflicts;
+	MergeCoverage covered;		/* by any snapshot that the state is made of */
+	MergeCoverage uncovered;	/* of that, what the newest does not cover: there
+								 * the state is what an older one said */
 	ContactValue state;
 } MergeRecord;
 
 extern int	merge_observation_cmp(const MergeObservation *a, const MergeObservation *b);
+/* Is an observation of a version after this position? */
+extern bool merge_observation_after(const MergeObservation *o, const MergePosition *p);
 /* Does another observation of the same version win over the i-th?  obs is sorted. */
 extern bool merge_overruled(const MergeObservation *obs, int nobs, int i);
 extern void merge_record_init(MergeRecord *r);

@@ -31,6 +31,14 @@ merge_observation_cmp(const MergeObservation *a, const MergeObservation *b)
 	return r ? r : memcmp(a->digest, b->digest, MERGE_DIGEST_LEN);
 }
 
+bool
+merge_observation_after(const MergeObservation *o, const MergePosition *p)
+{
+	if (o->effective != p->effective)
+		return o->effective > p->effective;
+	return o->raw != p->raw ? o->raw > p->raw : o->seq > p->seq;
+}
+
 /* Does another observation of the same version win over the i-th?  obs is sorted. */
 bool
 merge_overruled(const MergeObservation *obs, int nobs, int i)
@@ -57,7 +65,7 @@ merge_record_init(MergeRecord *r)
 	memset(r, 0, sizeof(*r));
 	r->created = r->deleted_at = r->version = r->modified = MERGE_TIME_MIN;
 	r->sightings.seen_at = r->sightings.gone_at = MERGE_TIME_MIN;
-	r->last.effective = MERGE_TIME_MIN;
+	r->last.effective = r->reused.effective = MERGE_TIME_MIN;
 }
 
 /* Does the observation speak about this cell? */
@@ -204,6 +212,65 @@ apply(ContactValue *state, const MergeObservation *o, StrView source)
 	*state = next;
 }
 
+static int
+element_cmp(const void *a, const void *b)
+{
+	return contact_item_cmp(a, b);
+}
+
+static bool
+coverage_has(uint32 fields, const ContactItem *elements, int nelements, const ContactItem *e)
+{
+	return (fields & CF_BIT(e->field)) != 0 ||
+		bsearch(e, elements, nelements, sizeof(ContactItem), element_cmp) != NULL;
+}
+
+/*
+ * A snapshot may cover less than those before it, as when a permission was
+ * revoked.  That clears nothing, but must not go unseen.
+ */
+static void
+note_coverage(MergeRecord *r, const ContactClaims *said)
+{
+	MergeCoverage *all = &r->covered;
+	MergeCoverage *missing = &r->uncovered;
+	ContactItem *elements;
+	int			n = 0;
+
+	/* the usual case: as ever */
+	if (all->nelements == 0 && said->nelements == 0)
+	{
+		all->fields |= said->covers;
+		missing->fields = all->fields & ~said->covers;
+		missing->nelements = 0;
+		return;
+	}
+	elements = palloc0(sizeof(ContactItem) * (all->nelements + said->nelements));
+	all->fields |= said->covers;
+	for (int i = 0; i < all->nelements; i++)
+		if (!coverage_has(all->fields, NULL, 0, &all->elements[i]))
+			elements[n++] = all->elements[i];
+	for (int i = 0; i < said->nelements; i++)
+	{
+		const ContactItem *e = &said->elements[i];
+
+		if (coverage_has(all->fields, all->elements, all->nelements, e))
+			continue;
+		elements[n].field = e->field;
+		elements[n++].key = e->key;
+	}
+	qsort(elements, n, sizeof(ContactItem), element_cmp);
+	all->elements = elements;
+	all->nelements = n;
+
+	missing->fields = all->fields & ~said->covers;
+	missing->elements = palloc(sizeof(ContactItem) * Max(n, 1));
+	missing->nelements = 0;
+	for (int i = 0; i < n; i++)
+		if (!coverage_has(said->covers, said->elements, said->nelements, &elements[i]))
+			missing->elements[missing->nelements++] = elements[i];
+}
+
 /* Add what a live observation says to the record. */
 static void
 add_claims(MergeRecord *r, const MergeObservation *o, StrView source)
@@ -214,17 +281,20 @@ add_claims(MergeRecord *r, const MergeObservation *o, StrView source)
 	r->version = o->effective;
 	/* nobody modified it after it was read */
 	r->modified = o->modified == MERGE_TIME_MIN ? MERGE_TIME_MIN : Min(o->modified, o->effective);
-	if (is_claim(o))
-		apply(&r->state, o, source);
+	if (!is_claim(o))
+		return;
+	if (o->kind != MK_PATCH)
+		note_coverage(r, &o->claims);
+	apply(&r->state, o, source);
 }
 
 static void
-set_last(MergeRecord *r, const MergeObservation *o)
+set_position(MergePosition *p, const MergeObservation *o)
 {
-	r->last.effective = o->effective;
-	r->last.raw = o->raw;
-	r->last.seq = o->seq;
-	memcpy(r->last.digest, o->digest, MERGE_DIGEST_LEN);
+	p->effective = o->effective;
+	p->raw = o->raw;
+	p->seq = o->seq;
+	memcpy(p->digest, o->digest, MERGE_DIGEST_LEN);
 }
 
 bool
@@ -236,15 +306,11 @@ merge_fold_step(MergeRecord *r, const MergeObservation *o, StrView source)
 	if ((o->kind != MK_SNAPSHOT && o->kind != MK_PATCH) || (!first && !r->alive) ||
 		r->deleted_at != MERGE_TIME_MIN)
 		return false;
-	if (!first &&
-		(o->effective < r->last.effective ||
-		 (o->effective == r->last.effective &&
-		  (o->raw < r->last.raw ||
-		   (o->raw == r->last.raw && o->seq <= r->last.seq)))))
+	if (!first && !merge_observation_after(o, &r->last))
 		return false;
 	r->alive = true;
 	add_claims(r, o, source);
-	set_last(r, o);
+	set_position(&r->last, o);
 	return true;
 }
 
@@ -296,10 +362,11 @@ merge_drop_refuted(MergeObservation *obs, int nobs, MergeSightings sightings)
  * of life without content of its own takes back what the delete before it had
  * removed: a bare undelete, and for the newest delete, which is the one that the
  * newest sighting speaks of, that.  Any other starts afresh; a delete of what is
- * dead already removes nothing.
+ * dead already removes nothing.  Where the proof is a later creation, the id was
+ * given to a new record.
  */
 static const MergeObservation *
-start_of_state(const MergeObservation *obs, int nobs, bool sighted)
+start_of_state(const MergeObservation *obs, int nobs, bool sighted, MergePosition *reused)
 {
 	const MergeObservation *start = NULL;
 
@@ -309,6 +376,7 @@ start_of_state(const MergeObservation *obs, int nobs, bool sighted)
 		bool		restored = false;
 		bool		content = false;
 		bool		revived = false;
+		bool		created = false;
 		int			next;
 
 		if (d->kind != MK_DELETE)
@@ -324,10 +392,16 @@ start_of_state(const MergeObservation *obs, int nobs, bool sighted)
 			restored |= obs[next].kind == MK_UNDELETE && !is_claim(&obs[next]);
 		}
 		restored |= next == nobs && sighted && !content;
-		for (int k = 0; k < next && !revived; k++)
-			revived = revives(&obs[k], d);
-		if (!restored && (revived || next == nobs))
-			start = d;
+		for (int k = 0; k < next; k++)
+		{
+			revived |= revives(&obs[k], d);
+			created |= obs[k].kind != MK_DELETE && obs[k].created > d->effective;
+		}
+		if (restored || (!revived && next < nobs))
+			continue;
+		start = d;
+		if (created)
+			set_position(reused, d);
 	}
 	return start;
 }
@@ -345,7 +419,7 @@ merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView so
 	if (nobs == 0)
 		return;
 	qsort(obs, nobs, sizeof(MergeObservation), observation_qsort_cmp);
-	set_last(r, &obs[nobs - 1]);
+	set_position(&r->last, &obs[nobs - 1]);
 	nobs = merge_drop_refuted(obs, nobs, sightings);
 
 	for (int i = 0; i < nobs; i++)
@@ -357,7 +431,7 @@ merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView so
 	r->alive = newest == NULL || sighted;
 	for (int i = 0; i < nobs && !r->alive; i++)
 		r->alive = revives(&obs[i], newest);
-	start = start_of_state(obs, nobs, sighted);
+	start = start_of_state(obs, nobs, sighted, &r->reused);
 
 	for (int i = 0; i < nobs; i++)
 	{

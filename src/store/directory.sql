@@ -71,3 +71,18 @@ COMMENT ON FUNCTION contactsync.explain(uuid, text) IS
 	'Every claim on every cell of a contact, or of the field named second, best first: who says it since when, the rule that weighed it and the verdict; estimate tells of a changed_at that was not witnessed, stale of a claim that the decision in force did not know. Errors: P0002 no such contact, 22023 no such field.';
 GRANT EXECUTE ON FUNCTION contactsync.find(text), contactsync.explain(uuid, text)
 	TO contactsync_app, contactsync_analyst, contactsync_admin;
+
+-- Not in the way of anything, but somebody should know.
+CREATE VIEW contactsync.record_notices WITH (security_invoker = true) AS
+SELECT r.source, r.source_id, r.id AS record_id, r.contact_id, n.notice, n.detail
+FROM contactsync.records r CROSS JOIN LATERAL (
+	SELECT 'zombie' AS notice, NULL AS detail WHERE r.zombie
+	UNION ALL
+	SELECT 'same_version_conflict', r.same_version_conflicts::text WHERE r.same_version_conflicts > 0
+	UNION ALL
+	SELECT 'uncovered', pg_catalog.array_to_string(r.uncovered, ', ') WHERE r.uncovered <> '{}') AS n
+WHERE r.tenant_id = contactsync.current_tenant()
+	AND (r.zombie OR r.same_version_conflicts > 0 OR r.uncovered <> '{}');
+COMMENT ON VIEW contactsync.record_notices IS
+	'What is odd about records of the active tenant. zombie: deleted, but something newer without proof of life is held; same_version_conflict: how many observations lost to another one of the same version; uncovered: fields that the newest snapshot no longer speaks about, and that keep what an older one said.';
+GRANT SELECT ON contactsync.record_notices TO contactsync_app, contactsync_analyst, contactsync_admin;

@@ -39,17 +39,18 @@ typedef struct StoreRecord
 	bool		changed;
 	bool		sighted;		/* seen_at has moved */
 	bool		refold;
-	bool		restamped;		/* an observation counts as of another version */
+	bool		restamped;		/* all of its evidence is taken anew */
+	MergeCoverage was_uncovered;	/* before the batch */
 } StoreRecord;
 
 /* The columns that store_read_record reads, of records r and sources s. */
 #define STORE_RECORD_COLUMNS \
 	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
 	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
-	"r.last_digest, r.same_version_conflicts, r.names, r.state"
+	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered"
 #define STORE_SOURCE_JOIN \
 	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
-#define STORE_RECORD_NCOLS	20
+#define STORE_RECORD_NCOLS	22
 
 /*
  * The distinct values of a parameter, as the relation u (x) to start a join from,
@@ -91,6 +92,7 @@ extern void store_read_observation(uint64 row, MergeObservation *o, int64 *recor
 extern uint64 store_load_observations(StoreArray *record_ids);
 extern void store_policy(MergePolicy *policy);
 extern StrView store_covers_text(const ContactClaims *claims);
+extern StrView store_coverage_text(const MergeCoverage *coverage);
 extern void store_covers_parse(Datum covers, ContactClaims *claims);
 
 /* store_mapping.c: how the payloads of a source are to be read */
@@ -118,7 +120,7 @@ extern void store_reject(int64 inbox_id, const char *code, const char *reason);
 /* Keys that records assert, each as often as it was said, and since when. */
 typedef struct StoreEvidence
 {
-	StoreArray	restamped;		/* records whose evidence is given anew */
+	StoreArray	anew;			/* records whose evidence so far is dropped */
 	StoreArray	keys;			/* parallel: key, record, version */
 	StoreArray	records;
 	StoreArray	since;
@@ -127,7 +129,8 @@ typedef struct StoreEvidence
 extern void store_evidence_init(StoreEvidence *evidence);
 /*
  * Fold those of the records that have refold set from all that is stored of them, and
- * collect the evidence of those that have restamped set, too.  Writes nothing.
+ * collect the evidence of those that have restamped set, which is set here as well
+ * where it may have become less.  Writes nothing.
  */
 extern void store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence);
 /* Fold records anew, since something else than an event has changed what they are;

@@ -191,11 +191,13 @@ void
 store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes)
 {
 	StoreArray	changed;
+	StoreArray	left;
 	StoreArray	moved;
 	StoreArray	moved_to;
 	StoreLinks	links;
 
 	store_array_init(&changed, INT8OID);
+	store_array_init(&left, UUIDOID);
 	store_array_init(&moved, INT8OID);
 	store_array_init(&moved_to, UUIDOID);
 	for (int i = 0; i < nrecords; i++)
@@ -203,6 +205,18 @@ store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray 
 			store_array_add(&changed, Int64GetDatum(records[i].id), false);
 	if (changed.n == 0)
 		return;
+	/* where evidence may have gone, no key leads to who was linked by it */
+	for (int i = 0; i < nrecords; i++)
+		if (records[i].restamped && records[i].has_contact)
+			store_array_add(&left, UUIDPGetDatum(&records[i].contact_id), false);
+	if (left.n > 0)
+	{
+		uint64		n = store_run("SELECT r.id FROM " STORE_EACH_ROW(1, "records", "contact_id", "r"),
+								  1, (StoreArray *[]) {&left});
+
+		for (uint64 row = 0; row < n; row++)
+			store_array_add(&changed, Int64GetDatum(store_int8(row, 1)), false);
+	}
 	store_connect(&changed, &links);
 	store_cluster(&links, true);
 

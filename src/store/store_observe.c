@@ -252,7 +252,12 @@ load_records(Event **events, int nevents, int *nrecords)
 		elog(ERROR, "found %d of %d records", n, sources.n);
 	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
 	for (int i = 0; i < n; i++)
-		store_read_record(i, &records[store_int8(i, STORE_RECORD_NCOLS + 1) - 1]);
+	{
+		StoreRecord *r = &records[store_int8(i, STORE_RECORD_NCOLS + 1) - 1];
+
+		store_read_record(i, r);
+		r->was_uncovered = r->m.uncovered;
+	}
 	*nrecords = n;
 	return records;
 }
@@ -475,7 +480,8 @@ text_of(const ContactValue *v, ContactField field)
 /*
  * The names that a record ever had: what it was called after each of its
  * observations, where a patch of one half leaves the other as it was.  Deletes
- * do not make a record forget them.  obs is sorted.
+ * do not make a record forget them, but the use of its id for a new record does.
+ * obs is sorted.
  */
 static void
 note_names(StoreRecord *r, const MergeObservation *obs, int nobs)
@@ -488,7 +494,8 @@ note_names(StoreRecord *r, const MergeObservation *obs, int nobs)
 	{
 		uint32		covers = obs[i].claims.covers & NAME_COVERS;
 
-		if (covers == 0 || obs[i].kind == MK_DELETE || merge_overruled(obs, nobs, i))
+		if (covers == 0 || obs[i].kind == MK_DELETE || merge_overruled(obs, nobs, i) ||
+			!merge_observation_after(&obs[i], &r->m.reused))
 			continue;
 		if (covers & CF_BIT(CF_FIRST_NAME))
 			first = text_of(&obs[i].claims.value, CF_FIRST_NAME);
@@ -541,10 +548,24 @@ note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEvidence *ev
 	}
 }
 
+static bool
+may_be_reused(const MergeObservation *obs, int nobs)
+{
+	bool		deleted = false;
+	bool		created = false;
+
+	for (int i = 0; i < nobs; i++)
+	{
+		deleted |= obs[i].kind == MK_DELETE;
+		created |= obs[i].created != MERGE_TIME_MIN;
+	}
+	return deleted && created;
+}
+
 void
 store_evidence_init(StoreEvidence *evidence)
 {
-	store_array_init(&evidence->restamped, INT8OID);
+	store_array_init(&evidence->anew, INT8OID);
 	store_array_init(&evidence->keys, TEXTOID);
 	store_array_init(&evidence->records, INT8OID);
 	store_array_init(&evidence->since, TIMESTAMPTZOID);
@@ -553,10 +574,10 @@ store_evidence_init(StoreEvidence *evidence)
 static void
 save_evidence(StoreEvidence *evidence)
 {
-	if (evidence->restamped.n > 0)
+	if (evidence->anew.n > 0)
 		store_run("DELETE FROM contactsync.identities i USING " STORE_EACH(1)
 				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.record_id = u.x",
-				  1, (StoreArray *[]) {&evidence->restamped});
+				  1, (StoreArray *[]) {&evidence->anew});
 	if (evidence->keys.n > 0)
 		store_run("INSERT INTO contactsync.identities AS i (key, record_id, first_version) "
 				  "SELECT u.key, u.record_id, pg_catalog.min(u.since) "
@@ -568,8 +589,9 @@ save_evidence(StoreEvidence *evidence)
 }
 
 /*
- * Fold records anew from all that is stored of them; where versions were moved,
- * so is the evidence.
+ * Fold records anew from all that is stored of them, and take their evidence anew
+ * where more than an addition may have happened to it: where versions were moved,
+ * or an id used again, which no longer proves what it proved of the old record.
  */
 void
 store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
@@ -588,7 +610,7 @@ store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 			continue;
 		store_array_add(&ids, Int64GetDatum(f->id), false);
 		if (f->restamped)
-			store_array_add(&evidence->restamped, Int64GetDatum(f->id), false);
+			store_array_add(&evidence->anew, Int64GetDatum(f->id), false);
 		/* of nothing, if nothing is stored of it */
 		merge_fold(NULL, 0, f->m.sightings, f->source, &f->m);
 		f->nnames = 0;
@@ -608,10 +630,17 @@ store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 		/* which is the next one, where records are sorted by id */
 		while (records[r].id != id)
 			r = (r + 1) % nrecords;
-		for (int i = 0; i < k && records[r].restamped; i++)
-			note_evidence(&obs[i], &records[r], evidence);
 		merge_fold(obs, k, records[r].m.sightings, records[r].source, &records[r].m);
 		note_names(&records[r], obs, k);
+		if (records[r].restamped || may_be_reused(obs, k))
+		{
+			if (!records[r].restamped)
+				store_array_add(&evidence->anew, Int64GetDatum(id), false);
+			records[r].restamped = true;
+			for (int i = 0; i < k; i++)
+				if (merge_observation_after(&obs[i], &records[r].m.reused))
+					note_evidence(&obs[i], &records[r], evidence);
+		}
 	}
 }
 
@@ -640,14 +669,15 @@ note_sighting(const Event *e, StoreRecord *r)
 static void
 save_records(StoreRecord *records, int nrecords)
 {
-	StoreArray	a[16];
-	StoreArray *args[16];
+	StoreArray	a[18];
+	StoreArray *args[18];
 	StoreArray	seen;
 	StoreArray	seen_at;
 	StoreArray	gone_at;
-	static const Oid types[16] = {
+	static const Oid types[18] = {
 		INT8OID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BYTEAOID, INT4OID, TEXTOID, InvalidOid
+		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BYTEAOID, INT4OID, TEXTOID, InvalidOid,
+		TEXTOID, TEXTOID
 	};
 
 	store_array_init(&seen, INT8OID);
@@ -695,6 +725,8 @@ save_records(StoreRecord *records, int nrecords)
 		store_array_add(&a[13], Int32GetDatum(r->m.same_version_conflicts), false);
 		store_array_add_text(&a[14], text);
 		store_array_add(&a[15], PointerGetDatum(contact_form(&r->m.state)), false);
+		store_array_add_text(&a[16], store_coverage_text(&r->m.covered));
+		store_array_add_text(&a[17], store_coverage_text(&r->m.uncovered));
 	}
 	if (seen.n > 0)
 		store_run("UPDATE contactsync.records r SET seen_at = u.seen_at, gone_at = u.gone_at "
@@ -709,15 +741,56 @@ save_records(StoreRecord *records, int nrecords)
 			  "source_modified = u.source_modified, seen_at = u.seen_at, gone_at = u.gone_at, "
 			  "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
 			  "last_digest = u.last_digest, same_version_conflicts = u.conflicts, "
-			  "names = u.names::pg_catalog.text[], state = u.state "
+			  "names = u.names::pg_catalog.text[], state = u.state, "
+			  "covered = u.covered::pg_catalog.text[], uncovered = u.uncovered::pg_catalog.text[] "
 			  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
 			  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
 			  "pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), "
 			  "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15), "
-			  "pg_catalog.unnest($16)) "
+			  "pg_catalog.unnest($16), pg_catalog.unnest($17), pg_catalog.unnest($18)) "
 			  "AS u (id, alive, zombie, created, deleted_at, version, source_modified, seen_at, gone_at, "
-			  "last_effective, last_raw, last_seq, last_digest, conflicts, names, state) "
-			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 16, args);
+			  "last_effective, last_raw, last_seq, last_digest, conflicts, names, state, covered, uncovered) "
+			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 18, args);
+}
+
+/* Say once for each source that its snapshots have come to cover less. */
+static void
+report_uncovered(const StoreRecord *records, int nrecords)
+{
+	for (int i = 0; i < nrecords;)
+	{
+		StrView		source = records[i].source;
+		ContactClaims missing = {0};
+		StrView		fields;
+		unsigned long n = 0;
+
+		/* records are sorted by source */
+		for (; i < nrecords && strview_cmp(records[i].source, source) == 0; i++)
+		{
+			const MergeCoverage *u = &records[i].m.uncovered;
+
+			if (!records[i].changed || (u->fields == 0 && u->nelements == 0) ||
+				strview_cmp(store_coverage_text(u), store_coverage_text(&records[i].was_uncovered)) == 0)
+				continue;
+			n++;
+			missing.covers |= u->fields;
+			/* of elements, those of one record say enough */
+			if (u->nelements > missing.nelements)
+			{
+				missing.elements = u->elements;
+				missing.nelements = u->nelements;
+			}
+		}
+		if (n == 0)
+			continue;
+		fields = store_covers_text(&missing);
+		ereport(NOTICE,
+				(errmsg_plural("the newest snapshot of %lu record of source \"%.*s\" covers less than those before it",
+							   "the newest snapshots of %lu records of source \"%.*s\" cover less than those before them",
+							   n, n, source.len, source.ptr),
+				 errdetail("No longer covered: %.*s.", fields.len - 2, fields.ptr + 1),
+				 errhint("Fields keep what was said of them last; see contactsync.record_notices.")));
+	}
 }
 
 void
@@ -867,13 +940,16 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 				continue;
 			r->changed = true;
 			r->cause_id = Max(r->cause_id, sorted[i]->inbox_id);
-			note_evidence(&sorted[i]->o, r, &evidence);
 			if (!r->refold && !step(r, &sorted[i]->o))
 				r->refold = true;
 		}
 		store_fold(*records, *nrecords, &evidence);
+		for (int i = 0; i < nevents; i++)
+			if (sorted[i]->stored && !(*records)[sorted[i]->record].restamped)
+				note_evidence(&sorted[i]->o, &(*records)[sorted[i]->record], &evidence);
 		save_records(*records, *nrecords);
 		save_evidence(&evidence);
+		report_uncovered(*records, *nrecords);
 	}
 	settle_inbox(&applied, &failed, &codes, &reasons);
 	return nevents;

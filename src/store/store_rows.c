@@ -76,8 +76,8 @@ store_array_add_time(StoreArray *a, int64 t)
 uint64
 store_run(const char *sql, int nargs, StoreArray **args)
 {
-	Oid			types[16];
-	Datum		values[16];
+	Oid			types[20];
+	Datum		values[20];
 	SPIPlanPtr	plan = NULL;
 	int			slot;
 
@@ -187,6 +187,26 @@ get_digest(uint64 row, int col, uint8 *digest)
 		memcpy(digest, s.ptr, MERGE_DIGEST_LEN);
 }
 
+static int
+element_cmp(const void *a, const void *b)
+{
+	return contact_item_cmp(a, b);
+}
+
+static void
+read_coverage(uint64 row, int col, MergeCoverage *coverage)
+{
+	ContactClaims claims = {0};
+	bool		isnull;
+	Datum		d = store_value(row, col, &isnull);
+
+	if (!isnull)
+		store_covers_parse(d, &claims);
+	coverage->fields = claims.covers;
+	coverage->elements = claims.elements;
+	coverage->nelements = claims.nelements;
+}
+
 /* The column order is that of STORE_RECORD_COLUMNS. */
 void
 store_read_record(uint64 row, StoreRecord *r)
@@ -237,12 +257,8 @@ store_read_record(uint64 row, StoreRecord *r)
 	d = store_value(row, 20, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.state);
-}
-
-static int
-element_cmp(const void *a, const void *b)
-{
-	return contact_item_cmp(a, b);
+	read_coverage(row, 21, &r->m.covered);
+	read_coverage(row, 22, &r->m.uncovered);
 }
 
 void
@@ -300,6 +316,9 @@ store_covers_text(const ContactClaims *claims)
 	bool		varlena;
 	StrView		s;
 
+	/* the usual cases first */
+	if (claims->nelements == 0 && (claims->covers == 0 || claims->covers == (1U << CF_COUNT) - 1))
+		return strview_of(claims->covers == 0 ? "{}" : "{*}");
 	if (claims->covers == (1U << CF_COUNT) - 1)
 		values[n++] = PointerGetDatum(cstring_to_text("*"));
 	else
@@ -321,6 +340,17 @@ store_covers_text(const ContactClaims *claims)
 	s.ptr = OidOutputFunctionCall(out, PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT)));
 	s.len = strlen(s.ptr);
 	return s;
+}
+
+StrView
+store_coverage_text(const MergeCoverage *coverage)
+{
+	ContactClaims claims = {0};
+
+	claims.covers = coverage->fields;
+	claims.elements = coverage->elements;
+	claims.nelements = coverage->nelements;
+	return store_covers_text(&claims);
 }
 
 static MergeKind

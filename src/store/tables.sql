@@ -154,6 +154,8 @@ CREATE TABLE contactsync.records (
 	last_seq    bigint,
 	last_digest bytea,
 	same_version_conflicts integer NOT NULL DEFAULT 0,
+	covered     text[] NOT NULL DEFAULT '{}',
+	uncovered   text[] NOT NULL DEFAULT '{}',
 	names       text[] NOT NULL DEFAULT '{}',
 	state       contactsync.contact,
 	first_known_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -161,12 +163,17 @@ CREATE TABLE contactsync.records (
 	UNIQUE (tenant_id, source, source_id)
 ) WITH (fillfactor = 85);
 CREATE INDEX records_contact_id_idx ON contactsync.records (tenant_id, contact_id);
+CREATE INDEX records_notices_idx ON contactsync.records (tenant_id, id)
+	WHERE zombie OR same_version_conflicts > 0 OR uncovered <> '{}';
 CREATE INDEX records_source_id_idx ON contactsync.records (tenant_id, source_id);
 COMMENT ON TABLE contactsync.records IS 'One row for each record of a source: the fold of its observations.';
 COMMENT ON COLUMN contactsync.records.id IS 'Order in which records became known here; a contact takes its id from its first-known record.';
 COMMENT ON COLUMN contactsync.records.zombie IS 'Deleted, but something newer without proof of life is held for review.';
 COMMENT ON COLUMN contactsync.records.seen_at IS 'Start of the newest run that showed the record.';
 COMMENT ON COLUMN contactsync.records.gone_at IS 'Start of the newest run that showed the record as deleted.';
+COMMENT ON COLUMN contactsync.records.same_version_conflicts IS 'Observations that lost to another one of the same version.';
+COMMENT ON COLUMN contactsync.records.covered IS 'What any snapshot spoke about, in the form of observations.covers.';
+COMMENT ON COLUMN contactsync.records.uncovered IS 'Of that, what the newest snapshot does not speak about: its values are those of an older one.';
 COMMENT ON COLUMN contactsync.records.names IS 'Every name that the record ever had, folded: decides whether a shared key may link.';
 COMMENT ON COLUMN contactsync.records.state IS 'What the source says now, with stamps; cleared fields are kept as tombstones.';
 

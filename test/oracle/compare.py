@@ -71,7 +71,8 @@ def unstamp(s):
 
 
 READ = """SELECT json_build_object(
-	'records', (SELECT json_agg(json_build_object('key', ARRAY[source, source_id], 'alive', alive, 'zombie', zombie, 'state', state::text))
+	'records', (SELECT json_agg(json_build_object('key', ARRAY[source, source_id], 'alive', alive, 'zombie', zombie, 'state', state::text,
+			'uncovered', uncovered))
 		FROM contactsync.records),
 	'contacts', (SELECT json_agg(json_build_object(
 			'members', (SELECT json_agg(ARRAY[r.source, r.source_id]) FROM contactsync.records r WHERE r.contact_id = c.id),
@@ -98,6 +99,7 @@ def received(got):
         who = "record " + "/".join(r["key"])
         out[who] = ("alive" if r["alive"] else "zombie" if r["zombie"] else "dead")
         if r["alive"]:
+            out[who + " uncovered"] = sorted(oracle.SCALARS + oracle.LISTS if r["uncovered"] == ["*"] else r["uncovered"])
             state = json.loads(r["state"])
             for field, p in state.get("_provenance", {}).items():
                 flags = p["flags"]
@@ -133,6 +135,7 @@ def expected(records, contacts):
         who = "record " + "/".join(r.key)
         out[who] = ("alive" if r.alive else "zombie" if r.zombie else "dead")
         if r.alive:
+            out[who + " uncovered"] = r.uncovered
             for (f, k), c in r.cells.items():
                 if c.value is not None:
                     out[f"{who} {f}" + (":" + k if k else "")] = (c.changed, c.as_of, c.estimate)
@@ -182,6 +185,8 @@ class History:
         if o.sighted is None and not o.inferred and not o.clamp:
             self.psql.send("SELECT contactsync.ingest(" + ", ".join(map(quote, args)) + ");")
         else:
+            # as ingest() puts it there
+            args[7] = o.coverage and [c.replace("metadata.", "metadata:") for c in o.coverage]
             receipt = [stamp(o.clamp[0]), f"{o.clamp[1]} us"] if o.clamp else [None, None]
             self.psql.send("INSERT INTO contactsync.inbox (source, source_id, payload, version, kind, seq, coverage, created, sighted, inferred, received_at, tolerance) VALUES ("
                           + ", ".join(map(quote, args[:6] + args[7:] + [stamp(o.sighted), bool(o.inferred)])) + ", "
@@ -343,7 +348,7 @@ def tags(rng, kind):
     return edit(rng, kind, lambda n: rng.sample(["a", "B", "b c"], n))
 
 
-COVERABLE = ["first_name", "last_name", "company", "title", "note", "emails", "phones", "tags", "metadata"]
+COVERABLE = ["first_name", "last_name", "company", "title", "note", "emails", "phones", "tags", "metadata", "metadata.k", "metadata.j"]
 
 
 def event(rng, persons, used):
@@ -356,7 +361,9 @@ def event(rng, persons, used):
         e["payload"] = payload(rng, person, kind)
         if kind == "snapshot" and rng.random() < .25:
             e["coverage"] = rng.sample(COVERABLE, rng.randint(1, 4))
-            e["payload"] = {f: v for f, v in e["payload"].items() if f in e["coverage"]}
+            e["payload"] = {f: v for f, v in e["payload"].items() if f in e["coverage"] or f == "metadata"}
+            if "metadata" in e["payload"] and "metadata" not in e["coverage"]:
+                e["payload"]["metadata"] = {k: v for k, v in e["payload"]["metadata"].items() if "metadata." + k in e["coverage"]}
         if rng.random() < .25:
             e["created"] = rng.randrange(12) * DAY
     if rng.random() < .08:

@@ -118,6 +118,7 @@ class Record:
         self.version = NEVER                # of the newest observation of its state
         self.last = NEVER                   # of the newest observation of all
         self.cells = {}                     # (field, element key or "") -> Cell
+        self.uncovered = []                 # what the newest snapshot does not speak about, but others did
         self.names = set()                  # every name it ever had
         self.keys = {}                      # mail address -> version at which it was first shown
 
@@ -145,6 +146,23 @@ def life(obs, seen, gone=NEVER):
     return True, False, after
 
 
+def reuse(obs, seen, gone):
+    """The delete after which the source gave the id to a new record: what was asserted before it proves nothing of
+    that one.  DESIGN is silent on evidence; chosen: only a creation shows that, other proofs of life are of the same."""
+    cut = None
+    deletes = [i for i, o in enumerate(obs) if o.kind == "delete"]
+    for n, i in enumerate(deletes):
+        last = n + 1 == len(deletes)
+        end = len(obs) if last else deletes[n + 1]
+        after = [o for o in obs[i + 1:end] if position(o) > position(obs[i])]
+        restored = any(bare(o) for o in after) or (last and seen > max(effective(obs[i]), gone)
+                                                   and not any(speaks(o) for o in after))
+        created = any((o.created or NEVER) > effective(obs[i]) for o in obs[:end] if o.kind != "delete")
+        if created and not restored:
+            cut = obs[i]
+    return cut
+
+
 def speaks(o):
     whole, single = says(o)
     return bool(whole or single)
@@ -168,16 +186,19 @@ def fold(key, observations, seen=NEVER):
     # a delete wins a tie: it is the later of the two
     obs = sorted(set_of(observations), key=lambda o: (position(o), o.kind == "delete"))
     r.last = max(effective(o) for o in obs)
-    evidence(r, obs)
+    said = obs
     # an inferred delete loses to a later sighting, as if it had never been; DESIGN is silent on what that is:
     # a run that showed the record, or any newer snapshot
     shown = max((position(o) for o in obs if o.kind == "snapshot"), default=None)
     obs = [o for o in obs if not (o.kind == "delete" and o.inferred and
                                   (seen > effective(o) or (shown is not None and shown > position(o))))]
     r.alive, r.zombie, r.span = life(obs, seen, gone)
+    cut = reuse(obs, seen, gone)
+    evidence(r, [o for o in said if cut is None or position(o) > position(cut)])
     r.created = min((o.created for o in r.span if o.created is not None), default=NEVER)
     r.version = max((effective(o) for o in r.span), default=NEVER)
     r.cells = cells(r.span)
+    r.uncovered = uncovered(r.span)
     # when asked: whether it lived, and of what, after each of its observations
     r.past = lambda: [(effective(o), life(obs[:n + 1], *((seen, gone) if n + 1 == len(obs) else (NEVER, NEVER))))
                       for n, o in enumerate(obs)]
@@ -221,6 +242,16 @@ def cells(span):
         # only the first sight of a cell can be unwitnessed, and not if a patch brought it
         cells[(f, k)] = Cell(v, at, points[-1][0], len(runs) == 1 and kind != "patch")
     return cells
+
+
+def uncovered(span):
+    """What snapshots spoke about once, and the newest does not."""
+    masks = [{c.replace("metadata.", "metadata:") for c in (SCALARS + LISTS if o.coverage is None else o.coverage)}
+             for o in span if o.kind != "patch" and (speaks(o) or o.kind == "snapshot")]
+    if not masks:
+        return []
+    ever, newest = set.union(*masks), masks[-1]
+    return sorted(c for c in ever - newest if ":" not in c or not {"metadata"} & (ever | newest))
 
 
 def names_primary(field, whole, single):
