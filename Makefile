@@ -26,6 +26,7 @@ SQL_PIECES  = src/prologue.sql \
               src/contact/contact.sql \
               src/contact/contact_phone.sql \
               src/contact/contact_query.sql \
+              src/merge/merge_policy.sql \
               src/store/tenant.sql \
               src/store/tables.sql \
               src/store/secret.sql \

@@ -74,7 +74,7 @@ SELECT pg_temp.estimate('SELECT FROM gin_people WHERE c ? ''emails''') > 3500 AS
 
 -- row-level security: what searches is leakproof, so a tenant's search uses the index
 SELECT oprname, oprcode FROM pg_operator JOIN pg_proc p ON p.oid = oprcode
-WHERE oprnamespace = 'contactsync'::regnamespace AND oprresult = 'boolean'::regtype AND NOT proleakproof;
+WHERE oprnamespace = 'contactsync'::regnamespace AND oprleft = 'contact'::regtype AND oprresult = 'boolean'::regtype AND NOT proleakproof;
 CREATE ROLE regress_contact_app LOGIN;
 GRANT contactsync_app TO regress_contact_app;
 ALTER TABLE gin_people ENABLE ROW LEVEL SECURITY;

@@ -9,6 +9,7 @@
  *
  *	merge_fold.c		observations of one record -> its state
  *	merge_policy.c		rules
+ *	merge_policy_io.c	the type merge_policy
  *	merge_resolve.c		states of a contact's records -> the contact, with
  *						candidates, verdicts and conflicts
  *	merge_identity.c	records and the keys they ever asserted -> clusters
@@ -141,47 +142,39 @@ typedef enum MergeRuleKind
 	MR_UNION
 } MergeRuleKind;
 
+#define MR_COUNT			(MR_UNION + 1)
+
 typedef struct MergeRule
 {
 	MergeRuleKind kind;
+	bool		given;			/* by the policy; else it is the default */
 	bool		only;			/* sources not listed are excluded */
 	int			nsources;
 	StrView    *sources;		/* source names or classes, best first */
 } MergeRule;
 
 /*
- * Rules by target.  Targets are units: groups win whole (name, job), a scalar
- * outside a group is its own unit, a list field is one unit, and metadata may
- * have a rule for a single key.
+ * What has a rule of its own: a group of single-valued fields, which wins whole
+ * (name, job, or as the policy declares), a single-valued field outside of any,
+ * or a list.  Named as its group or its field.
  */
-typedef enum MergeUnit
+typedef struct MergeUnit
 {
-	MU_NAME,					/* first_name middle_name last_name prefix suffix */
-	MU_JOB,						/* company department title */
-	MU_NICKNAME,
-	MU_BIRTHDAY,
-	MU_NOTE,
-	MU_PHOTO,
-	MU_EMAILS,
-	MU_PHONES,
-	MU_ADDRESSES,
-	MU_URLS,
-	MU_TAGS,
-	MU_METADATA
+	StrView		name;
+	uint32		fields;			/* CF_BIT of its members */
+	ContactField lead;			/* only claims that fill it compete, if any does;
+								 * stands for the unit as a cell */
+	bool		declared;		/* a group of the policy's own */
+	MergeRule	rule;
 } MergeUnit;
-
-#define MU_COUNT			12
-
-extern const char *const merge_unit_names[MU_COUNT];	/* name job nickname ... */
-extern const char *const merge_rule_names[];	/* by MergeRuleKind */
-extern MergeUnit merge_unit_of(ContactField field);
-extern ContactField merge_lead_of_unit(MergeUnit unit);
 
 typedef struct MergePolicy
 {
 	int64		version;
-	MergeRule	rules[MU_COUNT];
-	MergeRule	primary[MU_COUNT];	/* <list>.primary; kind used for lists only */
+	int			nunits;
+	MergeUnit	units[CF_COUNT];
+	uint8		unit_of[CF_COUNT];	/* index of a field's unit */
+	MergeRule	primary[CF_COUNT];	/* <list>.primary, of emails and phones */
 	int			nmetadata;
 	struct MergeMetadataRule
 	{
@@ -190,13 +183,28 @@ typedef struct MergePolicy
 	}		   *metadata;
 } MergePolicy;
 
+extern const char *const merge_rule_names[MR_COUNT];
 extern void merge_policy_defaults(MergePolicy *p);
 /*
- * A stored policy is {"<field or unit>": {"rule": ..., "sources": [...],
- * "only": true}, "metadata.<key>": ..., "<list>.primary": ...}.  False on a
- * fault, with *error describing it.
+ * Read the JSON form: {"<field, group or set of fields>": {"rule": ..., "sources": [...],
+ * "only": true}, "metadata.<key>": ..., "<list>.primary": ...}; a string stands
+ * for a rule without options, and "members" declares a group, the lead first.
+ * False on a fault, with *error describing it; result points into json.
  */
 extern bool merge_policy_from_jsonb(const Jsonb *json, MergePolicy *p, ContactError *error);
+/* Its canonical JSON form, without what was not given. */
+extern Jsonb *merge_policy_to_jsonb(const MergePolicy *p);
+extern const MergeUnit *merge_unit_of(const MergePolicy *p, ContactField field);
+extern const MergeUnit *merge_unit_named(const MergePolicy *p, StrView name);	/* NULL if there is none */
+extern uint32 merge_default_group(StrView name);	/* its fields, 0 if it is none */
+
+/*
+ * merge_policy_io.c: the type merge_policy, stored as the jsonb that is its
+ * canonical form.
+ */
+#define DatumGetMergePolicyP(d_)	DatumGetJsonbP(d_)
+/* The policy of a stored value, which it points into. */
+extern void merge_policy_read(const Jsonb *stored, MergePolicy *p);
 
 /* ---- resolve: one contact ---- */
 
@@ -241,9 +249,12 @@ typedef struct MergeDecision
 	int64		id;
 	int64		target;			/* MD_RELEASE: whose force ends */
 	const int64 *records;		/* what it is about; ends with 0 */
-	ContactField field;			/* the cell: unit lead or field, and key */
+	/* its cell, by merge_decision_cell() */
+	uint32		fields;			/* CF_BIT of all that it is about */
+	ContactField field;			/* unit lead or field */
 	bool		member;			/* of its group only this member */
-	StrView		key;
+	bool		group;			/* a group was named */
+	StrView		key;			/* of an element, else absent */
 	bool		cleared;		/* decided: no value */
 	int			nitems;			/* the chosen value: items of the cell */
 	ContactItem *items;
@@ -268,6 +279,12 @@ typedef enum MergeVerdict
 } MergeVerdict;
 
 extern const char *const merge_verdict_names[];
+
+/*
+ * Find the cell that is named: of a unit, a field or an element.  False if the
+ * name is none under this policy, by default, or by the decision's own items.
+ */
+extern bool merge_decision_cell(const MergePolicy *policy, StrView name, StrView element, MergeDecision *d);
 
 /* One claim on one cell, for explain(); rank 1 is the best. */
 typedef struct MergeCandidate
@@ -300,6 +317,7 @@ extern const char *const merge_reason_names[];
 /* A cell that a person has to look at. */
 typedef struct MergeConflict
 {
+	StrView		name;			/* of the group or field */
 	ContactField field;			/* the unit's lead field */
 	bool		member;			/* or only this member of a group */
 	StrView		key;			/* element or metadata key, else empty */

@@ -14,19 +14,6 @@
 /* qsort has no argument to pass this through, and sorting does not nest */
 static const MergeResolver *sorting;
 
-const ContactField merge_lead_of[MU_COUNT] = {
-	[MU_NAME] = CF_LAST_NAME,[MU_JOB] = CF_COMPANY,[MU_NICKNAME] = CF_NICKNAME,
-	[MU_BIRTHDAY] = CF_BIRTHDAY,[MU_NOTE] = CF_NOTE,[MU_PHOTO] = CF_PHOTO,
-	[MU_EMAILS] = CF_EMAILS,[MU_PHONES] = CF_PHONES,[MU_ADDRESSES] = CF_ADDRESSES,
-	[MU_URLS] = CF_URLS,[MU_TAGS] = CF_TAGS,[MU_METADATA] = CF_METADATA
-};
-
-ContactField
-merge_lead_of_unit(MergeUnit unit)
-{
-	return merge_lead_of[unit];
-}
-
 /* A source's place in a rule's list, by name before by class; 0 is best. */
 int
 merge_source_rank(const MergeRule *rule, const MergeInput *in)

@@ -47,8 +47,6 @@ typedef struct MergeResolver
 	const MergeRule *rule;
 } MergeResolver;
 
-extern const ContactField merge_lead_of[MU_COUNT];	/* the cell that stands for a unit */
-
 static const StrView nokey = {NULL, 0};
 
 /* merge_claims.c */
@@ -86,7 +84,7 @@ extern void merge_decide(MergeResolver *s, const MergeDecision *decision);
 extern int	merge_unique_keys(StrView *keys, int n);
 extern int	merge_list_keys(MergeResolver *s, ContactField field, StrView **keys);
 extern int	merge_decided_keys(MergeResolver *s, ContactField field, const MergeDecision *whole, StrView **keys, int n);
-extern void merge_resolve_list(MergeResolver *s, MergeUnit unit);
+extern void merge_resolve_list(MergeResolver *s, const MergeUnit *unit);
 
 /* merge_resolve.c */
 extern const MergeRule *merge_metadata_rule(const MergePolicy *p, StrView key);

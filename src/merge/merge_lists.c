@@ -79,10 +79,10 @@ best_list(MergeResolver *s, ContactField field)
 
 /* The one primary of a list's resolved elements. */
 static void
-choose_primary(MergeResolver *s, MergeUnit unit, int from)
+choose_primary(MergeResolver *s, ContactField field, int from)
 {
 	ContactValue *v = &s->result->contact;
-	const MergeRule *rule = &s->policy->primary[unit];
+	const MergeRule *rule = &s->policy->primary[field];
 	int			decided = -1;
 	int			best = -1;
 	int			best_input = 0;
@@ -104,7 +104,7 @@ choose_primary(MergeResolver *s, MergeUnit unit, int from)
 		{
 			const ContactItem *item = &in->record.state.items[k];
 
-			if (item->field != merge_lead_of[unit] || !(item->flags & CI_PRIMARY))
+			if (item->field != field || !(item->flags & CI_PRIMARY))
 				continue;
 			for (int e = from; e < v->nitems; e++)
 				if (strview_cmp(v->items[e].key, item->key) == 0)
@@ -278,10 +278,10 @@ element_decision(MergeResolver *s, ContactField field, StrView key, const MergeD
 }
 
 void
-merge_resolve_list(MergeResolver *s, MergeUnit unit)
+merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 {
-	const MergeRule *rule = &s->policy->rules[unit];
-	ContactField field = merge_lead_of[unit];
+	const MergeRule *rule = &unit->rule;
+	ContactField field = unit->lead;
 	const MergeDecision *decided = merge_decision_for(s, field, false, nokey);
 	int			from = s->result->contact.nitems;
 	StrView    *keys;
@@ -349,6 +349,6 @@ merge_resolve_list(MergeResolver *s, MergeUnit unit)
 		merge_explain_claims(s, field, keys[k], NULL);
 	}
 	if (field == CF_EMAILS || field == CF_PHONES)
-		choose_primary(s, unit, from);
+		choose_primary(s, field, from);
 	pfree(keys);
 }

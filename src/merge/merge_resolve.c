@@ -105,7 +105,7 @@ merge_metadata_rule(const MergePolicy *p, StrView key)
 	for (int i = 0; i < p->nmetadata; i++)
 		if (strview_cmp(p->metadata[i].key, key) == 0)
 			return &p->metadata[i].rule;
-	return &p->rules[MU_METADATA];
+	return &merge_unit_of(p, CF_METADATA)->rule;
 }
 
 static void
@@ -152,25 +152,22 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 			result->naming_input = i;
 	}
 
-	for (int u = 0; u < MU_COUNT; u++)
+	for (int k = 0; k < policy->nunits; k++)
 	{
-		uint32		fields = 0;
+		const MergeUnit *u = &policy->units[k];
 		int			from = result->contact.nitems;
 
-		for (int f = 0; f < CF_COUNT; f++)
-			if (merge_unit_of(f) == u)
-				fields |= CF_BIT(f);
-		if (u == MU_METADATA)
+		if (u->lead == CF_METADATA)
 			resolve_metadata(&s);
-		else if (CF_IS_LIST(merge_lead_of[u]))
+		else if (CF_IS_LIST(u->lead))
 			merge_resolve_list(&s, u);
 		else
 		{
-			resolve_cell(&s, fields, nokey, merge_lead_of[u], &policy->rules[u]);
-			for (int i = 0; u == MU_NAME && i < s.nclaims; i++)
+			resolve_cell(&s, u->fields, nokey, u->lead, &u->rule);
+			for (int i = 0; (u->fields & CF_BIT(CF_LAST_NAME)) && i < s.nclaims; i++)
 				if (s.claims[i].verdict == MV_WON)
 					result->naming_input = s.claims[i].input;
-			resolve_members(&s, fields, from);
+			resolve_members(&s, u->fields, from);
 		}
 	}
 	contact_sort(&result->contact);

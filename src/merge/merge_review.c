@@ -6,6 +6,7 @@
 #include "postgres.h"
 
 #include "common/hashfn.h"
+#include "port/pg_bitutils.h"
 
 #include "merge/merge_claims.h"
 
@@ -120,19 +121,46 @@ merge_decided_later(const MergeDecision *a, const MergeDecision *b)
 	return a->id > b->id;
 }
 
-/* Is it in force on this cell? */
+/*
+ * Is it in force on this cell?  Where groups have changed since it was made, it
+ * has to be about the lead of what is a group now.
+ */
 static bool
 is_about(const MergeDecision *d, ContactField field, bool member, StrView key)
 {
 	if (d->kind == MD_RELEASE || d->released || d->member != member || strview_cmp(d->key, key) != 0)
 		return false;
-	return member ? d->field == field : merge_unit_of(d->field) == merge_unit_of(field);
+	if (d->member || member)
+		return d->member && member && d->field == field;
+	return (d->fields & CF_BIT(field)) != 0;
 }
 
+bool
+merge_decision_cell(const MergePolicy *policy, StrView name, StrView element, MergeDecision *d)
+{
+	const MergeUnit *unit = merge_unit_named(policy, name);
+	int			field = contact_field_lookup(name.ptr, name.len);
+
+	d->key = strview(element.ptr, element.len); /* a cell without key, not with an empty one */
+	d->group = field < 0;
+	d->member = unit == NULL && field >= 0;
+	d->fields = unit ? unit->fields : field >= 0 ? CF_BIT(field) : merge_default_group(name);
+	/* of a group that is gone, what was decided of it */
+	for (int i = 0; i < d->nitems && d->fields == 0; i++)
+		d->fields |= CF_BIT(d->items[i].field);
+	if (d->fields == 0)
+		return false;
+	d->field = unit ? unit->lead : pg_rightmost_one_pos32(d->fields);
+	return true;
+}
+
+/* The decision on a cell, so far as it is about it. */
 const MergeDecision *
 merge_decision_for(const MergeResolver *s, ContactField field, bool member, StrView key)
 {
+	const MergeUnit *unit = merge_unit_of(s->policy, field);
 	const MergeDecision *best = NULL;
+	MergeDecision *within;
 
 	for (int i = 0; i < s->ndecisions; i++)
 	{
@@ -141,7 +169,16 @@ merge_decision_for(const MergeResolver *s, ContactField field, bool member, StrV
 		if (is_about(d, field, member, key) && (best == NULL || merge_decided_later(d, best)))
 			best = d;
 	}
-	return best;
+	if (best == NULL || (best->fields & ~unit->fields) == 0)
+		return best;
+	within = palloc(sizeof(MergeDecision));
+	*within = *best;
+	within->items = palloc(sizeof(ContactItem) * Max(best->nitems, 1));
+	within->nitems = 0;
+	for (int i = 0; i < best->nitems; i++)
+		if (unit->fields & CF_BIT(best->items[i].field))
+			within->items[within->nitems++] = best->items[i];
+	return within;
 }
 
 const MergeDecision *
@@ -323,6 +360,7 @@ merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView ke
 	MergeConflict *conflict = new_conflict(s, nrivals + s->nclaims);
 	uint64		all[2] = {0, 1};
 
+	conflict->name = member ? strview_of(contact_field_names[field]) : merge_unit_of(s->policy, field)->name;
 	conflict->field = field;
 	conflict->member = member;
 	conflict->key = key;
@@ -415,20 +453,17 @@ void
 merge_seen(const MergePolicy *policy, MergeInput *inputs, int ninputs, const MergeDecision *cell,
 		   uint8 (**seen)[MERGE_DIGEST_LEN], int *nseen)
 {
-	MergeUnit	unit = merge_unit_of(cell->field);
+	const MergeUnit *unit = merge_unit_of(policy, cell->field);
 	MergeResolver s = {0};
 	StrView    *keys = (StrView *) &cell->key;
 	int			nkeys = 1;
-	uint32		fields = CF_BIT(cell->field);
+	uint32		fields = cell->member ? CF_BIT(cell->field) : unit->fields;
 
 	s.policy = policy;
 	s.inputs = inputs;
 	s.ninputs = ninputs;
-	s.rule = &policy->rules[unit];
+	s.rule = &unit->rule;
 	s.claims = palloc(sizeof(MergeClaim) * Max(ninputs, 1));
-	for (int f = 0; f < CF_COUNT && !cell->member; f++)
-		if (merge_unit_of(f) == unit)
-			fields |= CF_BIT(f);
 	/* a whole list was seen in each of its elements */
 	if (CF_IS_LIST(cell->field) && cell->key.len == 0)
 		nkeys = merge_list_keys(&s, cell->field, &keys);
@@ -494,27 +529,23 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 		s.ninputs = 1;
 		s.result = &scratch;
 		s.claims = &claim;
-		for (int u = 0; u < MU_COUNT + nkeys; u++)
+		for (int u = 0; u < policy->nunits + nkeys; u++)
 		{
-			StrView		key = u < MU_COUNT ? nokey : keys[u - MU_COUNT];
-			MergeUnit	unit = u < MU_COUNT ? u : MU_METADATA;
-			uint32		fields = 0;
+			StrView		key = u < policy->nunits ? nokey : keys[u - policy->nunits];
+			const MergeUnit *unit = u < policy->nunits ? &policy->units[u] : merge_unit_of(policy, CF_METADATA);
 			MergeRun   *run;
 
-			s.rule = u < MU_COUNT ? &policy->rules[u] : merge_metadata_rule(policy, key);
-			if (s.rule->kind != MR_MANUAL_REVIEW || (u < MU_COUNT && CF_IS_LIST(merge_lead_of[unit])))
+			s.rule = u < policy->nunits ? &unit->rule : merge_metadata_rule(policy, key);
+			if (s.rule->kind != MR_MANUAL_REVIEW || (u < policy->nunits && CF_IS_LIST(unit->lead)))
 				continue;
-			for (int f = 0; f < CF_COUNT; f++)
-				if (merge_unit_of(f) == unit)
-					fields |= CF_BIT(f);
-			merge_collect(&s, fields, key, merge_lead_of[unit]);
+			merge_collect(&s, unit->fields, key, unit->lead);
 			if (*nruns == max)
 				*runs = repalloc(*runs, sizeof(MergeRun) * (max *= 2));
 			run = &(*runs)[(*nruns)++];
-			run->field = merge_lead_of[unit];
+			run->field = unit->lead;
 			run->key = key;
 			run->at = obs[n - 1].effective;
-			run->complete = s.nclaims > 0 && merge_lead_filled(&s.claims[0], merge_lead_of[unit]);
+			run->complete = s.nclaims > 0 && merge_lead_filled(&s.claims[0], unit->lead);
 			run->bytes = s.nclaims > 0 && s.claims[0].nitems > 0 ? s.claims[0].bytes : nokey;
 		}
 	}

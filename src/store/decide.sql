@@ -102,10 +102,10 @@ GRANT EXECUTE ON FUNCTION contactsync.undo(bigint, text) TO contactsync_app, con
 
 -- ---- overrides ----
 
-CREATE FUNCTION contactsync._cell(name text, value jsonb, OUT field text, OUT element text, OUT decided jsonb)
+CREATE FUNCTION contactsync._cell(policy contactsync.merge_policy, name text, value jsonb, OUT field text, OUT element text, OUT decided jsonb)
 	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_cell_sql';
 CREATE FUNCTION contactsync._unit(field text) RETURNS text
-	LANGUAGE C IMMUTABLE PARALLEL SAFE STRICT AS 'MODULE_PATHNAME', 'store_unit_sql';
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS 'SELECT contactsync.merge_policy_unit(contactsync._current_policy(), field)';
 CREATE FUNCTION contactsync._seen(contact uuid, field text, element text) RETURNS bytea[]
 	LANGUAGE C STABLE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_seen_sql';
 -- A cell's name as users give it.
@@ -116,7 +116,7 @@ $$;
 -- A cell's value out of the contact that a decision keeps it as.
 CREATE FUNCTION contactsync._cell_value(field text, element text, decided jsonb) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT coalesce(CASE WHEN field IN ('name', 'job') THEN decided
+	SELECT coalesce(CASE WHEN NOT decided ? field THEN decided
 		WHEN element = '' THEN decided -> field
 		WHEN field = 'metadata' THEN decided -> field -> element
 		ELSE decided -> field -> 0 END, 'null')
@@ -200,7 +200,7 @@ BEGIN
 			HINT = 'The value null as JSON decides that there is none.';
 	END IF;
 	who := contactsync._holder(contact);
-	SELECT c.* INTO cell FROM contactsync._cell(field, value) c;
+	SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), field, value) c;
 	SELECT o.* INTO result FROM contactsync._override(who, cell.field, cell.element, cell.decided, NULL, reason, NULL) o;
 	IF result.made THEN
 		PERFORM contactsync._resolve_contacts(ARRAY[who], 'decision', result.decision);
@@ -227,7 +227,7 @@ BEGIN
 	PERFORM contactsync._lock_tenant();
 	who := contactsync._holder(contact);
 	mine := contactsync._records_of(who);
-	SELECT c.* INTO cell FROM contactsync._cell(field, NULL) c;
+	SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), field, NULL) c;
 	-- of older ones on the cell, too: none shall come up again; what is named whole goes with its parts
 	FOR d IN SELECT f.* FROM contactsync._in_force(mine, contactsync._unit(cell.field)) f
 		WHERE f.kind = 'override' AND ((f.field, f.element) = (cell.field, cell.element)

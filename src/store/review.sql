@@ -36,7 +36,7 @@ BEGIN
 		END IF;
 		decided := NULLIF(chosen -> 'value', '{}');
 	ELSE
-		SELECT d.decided INTO decided FROM contactsync._cell(contactsync._cell_name(c.field, c.element), value) d;
+		SELECT d.decided INTO decided FROM contactsync._cell(contactsync._current_policy(), contactsync._cell_name(c.field, c.element), value) d;
 	END IF;
 	IF c.reason = 'candidates' THEN
 		decision := contactsync._decide('resolve', contactsync._records_of(c.contact_id),

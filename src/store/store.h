@@ -159,9 +159,7 @@ extern void store_link(StoreRecord *records, int nrecords, StoreArray *contacts,
 extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes);
 /* The inputs of one contact from the current result, from row on; next row. */
 extern uint64 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs);
-/* Find the cell of a unit, a field or an element; false if the name is none. */
-extern bool store_cell(StrView field, StrView element, MergeDecision *d);
-extern void store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,
+extern void store_decisions(const MergePolicy *policy, StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,
 							int64 ***members);
 /* One contact of the records about which these decisions are. */
 extern void store_resolve_one(const MergePolicy *policy, MergeInput *inputs, int ninputs,

@@ -24,7 +24,6 @@ PG_FUNCTION_INFO_V1(store_process_sql);
 PG_FUNCTION_INFO_V1(store_process_step_sql);
 PG_FUNCTION_INFO_V1(store_resolve_contacts_sql);
 PG_FUNCTION_INFO_V1(store_refold_sql);
-PG_FUNCTION_INFO_V1(store_check_policy_sql);
 
 /* What process() has done, and where it stands in the inbox. */
 typedef struct Progress
@@ -390,24 +389,5 @@ store_refold_sql(PG_FUNCTION_ARGS)
 	store_link(records, nrecords, &contacts, &causes);
 	store_resolve(&contacts, text_to_cstring(PG_GETARG_TEXT_PP(1)), &causes);
 	SPI_finish();
-	PG_RETURN_VOID();
-}
-
-/*
- * _check_policy(policy jsonb)
- *		Error 22023 if it is not a policy.
- */
-Datum
-store_check_policy_sql(PG_FUNCTION_ARGS)
-{
-	MergePolicy policy;
-	ContactError error;
-
-	if (!merge_policy_from_jsonb(PG_GETARG_JSONB_P(0), &policy, &error))
-		ereport(ERROR,
-				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("invalid rule for \"%s\": %s", error.path + 2, error.message),
-				 errhint("Fields are those of a contact, the groups name and job, metadata.<key>, emails.primary and phones.primary; "
-						 "rules are last_write_wins, source_priority, manual_review and union.")));
 	PG_RETURN_VOID();
 }

@@ -20,7 +20,6 @@
 
 PG_FUNCTION_INFO_V1(store_cell_sql);
 PG_FUNCTION_INFO_V1(store_seen_sql);
-PG_FUNCTION_INFO_V1(store_unit_sql);
 
 static StrView
 text_view(Datum d)
@@ -66,10 +65,8 @@ static Jsonb *
 document(const MergeDecision *cell, bool element, Jsonb *value)
 {
 	StringInfoData buf;
-	bool		group = !cell->member && !CF_IS_LIST(cell->field) &&
-		strcmp(merge_unit_names[merge_unit_of(cell->field)], contact_field_names[cell->field]) != 0;
 
-	if (group)
+	if (cell->group)
 		return value;
 	initStringInfo(&buf);
 	appendStringInfo(&buf, "{\"%s\": ", contact_field_names[cell->field]);
@@ -87,17 +84,18 @@ document(const MergeDecision *cell, bool element, Jsonb *value)
 }
 
 /*
- * _cell(name text, value jsonb, OUT field text, OUT element text, OUT value jsonb)
+ * _cell(policy merge_policy, name text, value jsonb, OUT field text, OUT element text, OUT value jsonb)
  *		A cell by the name that users give it, and what they say of it as a
  *		contact in canonical form; NULL = decided to be empty.
  */
 Datum
 store_cell_sql(PG_FUNCTION_ARGS)
 {
-	StrView		name = PG_ARGISNULL(0) ? strview(NULL, 0) : text_view(PG_GETARG_DATUM(0));
+	StrView		name = PG_ARGISNULL(1) ? strview(NULL, 0) : text_view(PG_GETARG_DATUM(1));
 	StrView		field = name;
 	StrView		element = {NULL, 0};
 	const char *mark = NULL;
+	MergePolicy policy;
 	MergeDecision cell = {0};
 	TupleDesc	desc;
 	Datum		values[3] = {0};
@@ -113,7 +111,8 @@ store_cell_sql(PG_FUNCTION_ARGS)
 		field = strview(name.ptr, mark - name.ptr);
 		element = strview(mark + 1, name.len - (mark + 1 - name.ptr));
 	}
-	if (!store_cell(field, strview(NULL, 0), &cell))
+	merge_policy_read(DatumGetMergePolicyP(PG_GETARG_DATUM(0)), &policy);
+	if (!merge_decision_cell(&policy, field, strview(NULL, 0), &cell))
 		unknown_cell(name);
 	if (mark && (*mark == '.') != (cell.field == CF_METADATA))
 		unknown_cell(name);
@@ -122,21 +121,19 @@ store_cell_sql(PG_FUNCTION_ARGS)
 	if (mark && cell.field != CF_METADATA)
 		element = element_key(cell.field, element);
 	/* metadata is as many cells as it has keys */
-	if (element.len == 0 && (mark || (cell.field == CF_METADATA && !PG_ARGISNULL(1))))
+	if (element.len == 0 && (mark || (cell.field == CF_METADATA && !PG_ARGISNULL(2))))
 		unknown_cell(name);
 	cell.key = element;
 
-	if (!PG_ARGISNULL(1))
+	if (!PG_ARGISNULL(2))
 	{
-		Jsonb	   *value = PG_GETARG_JSONB_P(1);
+		Jsonb	   *value = PG_GETARG_JSONB_P(2);
 		JsonbValue	scalar;
 		ContactClaims claims;
 		ContactError error;
 		bool		null = JB_ROOT_IS_SCALAR(value) && JsonbExtractScalar(&value->root, &scalar) && scalar.type == jbvNull;
 
-		if (!null && !CF_IS_LIST(cell.field) && !cell.member &&
-			strcmp(merge_unit_names[merge_unit_of(cell.field)], contact_field_names[cell.field]) != 0 &&
-			!JB_ROOT_IS_OBJECT(value))
+		if (!null && cell.group && !JB_ROOT_IS_OBJECT(value))
 			ereport(ERROR,
 					(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 					 errmsg("the value of a group must be an object"),
@@ -150,7 +147,7 @@ store_cell_sql(PG_FUNCTION_ARGS)
 		{
 			const ContactItem *item = &claims.value.items[i];
 
-			if (cell.member ? item->field != cell.field : merge_unit_of(item->field) != merge_unit_of(cell.field))
+			if (!(cell.fields & CF_BIT(item->field)))
 				ereport(ERROR,
 						(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 						 errmsg("the value has members that do not belong to \"%.*s\"", field.len, field.ptr)));
@@ -176,20 +173,6 @@ store_cell_sql(PG_FUNCTION_ARGS)
 }
 
 /*
- * _unit(field text) -> text
- *		What the rules decide as one: the field's group, or itself.
- */
-Datum
-store_unit_sql(PG_FUNCTION_ARGS)
-{
-	MergeDecision cell = {0};
-
-	if (!store_cell(text_view(PG_GETARG_DATUM(0)), strview(NULL, 0), &cell))
-		unknown_cell(text_view(PG_GETARG_DATUM(0)));
-	PG_RETURN_TEXT_P(cstring_to_text(merge_unit_names[merge_unit_of(cell.field)]));
-}
-
-/*
  * _seen(contact uuid, field text, element text) -> bytea[]
  *		Digests of all that is said of a cell now.
  */
@@ -208,11 +191,11 @@ store_seen_sql(PG_FUNCTION_ARGS)
 	int			nseen;
 	MemoryContext caller = CurrentMemoryContext;
 
-	if (!store_cell(text_view(PG_GETARG_DATUM(1)), text_view(PG_GETARG_DATUM(2)), &cell))
-		unknown_cell(text_view(PG_GETARG_DATUM(1)));
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	store_policy(&policy);
+	if (!merge_decision_cell(&policy, text_view(PG_GETARG_DATUM(1)), text_view(PG_GETARG_DATUM(2)), &cell))
+		unknown_cell(text_view(PG_GETARG_DATUM(1)));
 	store_array_init(&contact, UUIDOID);
 	store_array_add(&contact, PG_GETARG_DATUM(0), false);
 	(void) store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN

@@ -138,7 +138,7 @@ store_explain_sql(PG_FUNCTION_ARGS)
 	(void) store_inputs(0, &id, &inputs, &ninputs);
 	for (int i = 0; i < ninputs; i++)
 		store_array_add(&records, Int64GetDatum(inputs[i].record_id), false);
-	store_decisions(&records, &decisions, &ndecisions, &members);
+	store_decisions(&policy, &records, &decisions, &ndecisions, &members);
 	store_add_history(&policy, inputs, ninputs);
 	merge_resolve(&policy, inputs, ninputs, decisions, ndecisions, true, &result);
 

@@ -131,8 +131,7 @@ store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
 const char *
 store_conflict_field(const MergeConflict *conflict)
 {
-	return conflict->member ? contact_field_names[conflict->field] :
-		merge_unit_names[merge_unit_of(conflict->field)];
+	return pnstrdup(conflict->name.ptr, conflict->name.len);
 }
 
 char *
@@ -222,27 +221,9 @@ store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
 	}
 }
 
-/* The cell that a decision names: a unit or one element of it, or one member of a group. */
-bool
-store_cell(StrView field, StrView element, MergeDecision *d)
-{
-	int			unit = -1;
-	int			f = contact_field_lookup(field.ptr, field.len);
-
-	for (int u = 0; u < MU_COUNT; u++)
-		if (strview_same(field, cview(merge_unit_names[u])))
-			unit = u;
-	if (unit < 0 && f < 0)
-		return false;
-	d->member = unit < 0;
-	d->field = unit < 0 ? f : merge_lead_of_unit(unit);
-	d->key = strview(element.ptr, element.len); /* a cell without key, not with an empty one */
-	return true;
-}
-
 /* The decisions in force about any of these records, with the records each is about. */
 void
-store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisions, int64 ***members)
+store_decisions(const MergePolicy *policy, StoreArray *record_ids, MergeDecision **decisions, int *ndecisions, int64 ***members)
 {
 	uint64		n = store_run("SELECT id, field, element, value, chosen, seen, decided_at, records, kind, target "
 							  "FROM contactsync.decisions WHERE tenant_id = contactsync.current_tenant() "
@@ -267,8 +248,6 @@ store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisio
 		d->id = store_int8(row, 1);
 		d->kind = strview_same(kind, cview("resolve")) ? MD_RESOLVE :
 			strview_same(kind, cview("release")) ? MD_RELEASE : MD_OVERRIDE;
-		if (!store_cell(store_text(row, 2), store_text(row, 3), d))
-			elog(ERROR, "stored decision " INT64_FORMAT " is about no cell", d->id);
 		datum = store_value(row, 4, &isnull);
 		if (isnull)
 			d->cleared = true;
@@ -276,6 +255,8 @@ store_decisions(StoreArray *record_ids, MergeDecision **decisions, int *ndecisio
 			elog(ERROR, "stored decision " INT64_FORMAT " is invalid", d->id);
 		d->nitems = claims.value.nitems;
 		d->items = claims.value.items;
+		if (!merge_decision_cell(policy, store_text(row, 2), store_text(row, 3), d))
+			elog(DEBUG1, "decision " INT64_FORMAT " is about a group that is gone", d->id);
 		d->chosen_source = store_text(row, 5);
 		datum = store_value(row, 6, &isnull);
 		if (!isnull)
@@ -504,7 +485,7 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 		for (int i = 0; i < ninputs[n]; i++)
 			store_array_add(&records, Int64GetDatum(inputs[n][i].record_id), false);
 	}
-	store_decisions(&records, &decisions, &ndecisions, &members);
+	store_decisions(&policy, &records, &decisions, &ndecisions, &members);
 
 	for (int k = 0; k < n; k++)
 	{

@@ -403,8 +403,6 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 void
 store_policy(MergePolicy *policy)
 {
-	ContactError error;
-
 	if (store_run("SELECT version, policy FROM contactsync.policies "
 				  "WHERE tenant_id = contactsync.current_tenant() "
 				  "ORDER BY version DESC LIMIT 1", 0, NULL) == 0)
@@ -415,14 +413,8 @@ store_policy(MergePolicy *policy)
 	else
 	{
 		bool		isnull;
-		Jsonb	   *json = DatumGetJsonbP(store_value(0, 2, &isnull));
-		int64		version = store_int8(0, 1);
 
-		if (!merge_policy_from_jsonb(json, policy, &error))
-			ereport(ERROR,
-					(errcode(ERRCODE_DATA_CORRUPTED),
-					 errmsg("stored policy is invalid: %s", error.message),
-					 errdetail("JSON path: %s", error.path)));
-		policy->version = version;
+		merge_policy_read(DatumGetMergePolicyP(store_value(0, 2, &isnull)), policy);
+		policy->version = store_int8(0, 1);
 	}
 }

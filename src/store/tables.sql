@@ -50,7 +50,9 @@ COMMENT ON TABLE contactsync.source_secrets IS 'Credentials: a reference to a fi
 CREATE TABLE contactsync.policies (
 	tenant_id  text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
 	version    bigint NOT NULL,
-	policy     jsonb NOT NULL,
+	policy     contactsync.merge_policy NOT NULL,
+	xact       xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
+	started_at timestamptz NOT NULL DEFAULT pg_catalog.transaction_timestamp(),
 	decided_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	decided_by name NOT NULL DEFAULT contactsync._caller(),
 	PRIMARY KEY (tenant_id, version)
