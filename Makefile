@@ -37,6 +37,7 @@ SQL_PIECES  = src/prologue.sql \
               src/store/directory.sql \
               src/store/decide.sql \
               src/store/review.sql \
+              src/store/edit.sql \
               src/store/history.sql \
               src/webhook/webhook.sql \
               src/epilogue.sql

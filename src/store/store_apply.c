@@ -22,6 +22,7 @@
 
 PG_FUNCTION_INFO_V1(store_process_sql);
 PG_FUNCTION_INFO_V1(store_process_step_sql);
+PG_FUNCTION_INFO_V1(store_apply_event_sql);
 PG_FUNCTION_INFO_V1(store_resolve_contacts_sql);
 PG_FUNCTION_INFO_V1(store_refold_sql);
 
@@ -310,6 +311,22 @@ store_process_step_sql(PG_FUNCTION_ARGS)
 
 	apply_guarded(NULL, PG_GETARG_INT32(0), &p, &more);
 	PG_RETURN_BOOL(more);
+}
+
+/*
+ * _apply_event(inbox_id bigint)
+ *		Apply one event by itself, whatever else is due; inside the guard and under
+ *		the tenant's lock.
+ */
+Datum
+store_apply_event_sql(PG_FUNCTION_ARGS)
+{
+	Progress	p = {0};
+
+	store_fix_plans();
+	p.after = PG_GETARG_INT64(0) - 1;
+	run_batch(1, &p);
+	PG_RETURN_VOID();
 }
 
 /*
