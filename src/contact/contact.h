@@ -265,7 +265,7 @@ typedef struct ContactReader
 {
 	uint32		map;			/* CF_BIT of each field that has items */
 	int			nitems;
-	bool		wide;			/* of the layout's own */
+	int			flags;			/* of the layout's own */
 	const char *starts;
 	const char *entries;
 	const char *body;
@@ -277,8 +277,10 @@ extern void contact_read(ContactReader *r, Datum datum, uint32 fields, bool byte
 /* Index of the field's first item; *end is behind its last, equal if it has none. */
 extern int	contact_read_field(const ContactReader *r, ContactField field, int *end);
 extern uint8 contact_read_flags(const ContactReader *r, int i);
-extern void contact_read_item(const ContactReader *r, int i, ContactItem *item);	/* points into the datum */
-extern bool contact_read_scalar(const ContactReader *r, ContactField field, StrView *value);
+/* Item i, which is one of the field's; points into the datum. */
+extern void contact_read_item(const ContactReader *r, ContactField field, int i, ContactItem *item);
+/* A scalar field's value, or NULL; a text with a short header inside the datum, if it is short. */
+extern text *contact_read_scalar(const ContactReader *r, ContactField field);
 /* The item with this identity; false if there is none, or a tombstone. */
 extern bool contact_read_find(const ContactReader *r, ContactField field, StrView key, ContactItem *item);
 extern bool contact_read_is_live(const ContactReader *r, ContactField field);	/* has more than tombstones */

@@ -49,7 +49,7 @@ field_items(const ContactReader *r, ContactField field)
 
 	v.items = palloc(sizeof(ContactItem) * Max(end - i, 1));
 	for (; i < end; i++)
-		contact_read_item(r, i, &v.items[v.nitems++]);
+		contact_read_item(r, field, i, &v.items[v.nitems++]);
 	return v;
 }
 
@@ -166,7 +166,6 @@ contact_field_jsonb(Datum contact, const text *name)
 	ContactValue v;
 	JsonbParseState *state = NULL;
 	JsonbValue	scalar;
-	StrView		value;
 	int			field;
 	bool		object;
 
@@ -174,11 +173,13 @@ contact_field_jsonb(Datum contact, const text *name)
 		return NULL;
 	if (!CF_IS_LIST(field))
 	{
-		if (!contact_read_scalar(&r, field, &value))
+		text	   *value = contact_read_scalar(&r, field);
+
+		if (value == NULL)
 			return NULL;
 		scalar.type = jbvString;
-		scalar.val.string.val = unconstify(char *, value.ptr);
-		scalar.val.string.len = value.len;
+		scalar.val.string.val = VARDATA_ANY(value);
+		scalar.val.string.len = VARSIZE_ANY_EXHDR(value);
 		return JsonbValueToJsonb(&scalar);
 	}
 	if (!contact_read_is_live(&r, field))
@@ -214,16 +215,17 @@ contact_get_text(PG_FUNCTION_ARGS)
 	ContactReader r;
 	ContactValue v;
 	StringInfoData buf;
-	StrView		value;
 	int			field;
 
 	if (!open_field(PG_GETARG_DATUM(0), PG_GETARG_TEXT_PP(1), &r, &field, true))
 		PG_RETURN_NULL();
 	if (!CF_IS_LIST(field))
 	{
-		if (!contact_read_scalar(&r, field, &value))
+		text	   *value = contact_read_scalar(&r, field);
+
+		if (value == NULL)
 			PG_RETURN_NULL();
-		PG_RETURN_TEXT_P(cstring_to_text_with_len(value.ptr, value.len));
+		PG_RETURN_TEXT_P(value);
 	}
 	v = field_items(&r, field);
 	initStringInfo(&buf);
@@ -276,7 +278,7 @@ contact_primary(PG_FUNCTION_ARGS)
 		if (flags & CI_PRIMARY)
 			break;
 	}
-	contact_read_item(&r, chosen, &item);
+	contact_read_item(&r, field, chosen, &item);
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(item.value.ptr, item.value.len));
 }
 
@@ -409,7 +411,7 @@ contact_keys(PG_FUNCTION_ARGS)
 		{
 			ContactItem item;
 
-			contact_read_item(&r, i, &item);
+			contact_read_item(&r, fields[f], i, &item);
 			if (!(item.flags & CI_TOMBSTONE) && contact_key_recognises(item.field, item.key))
 				keys[nkeys++] = PointerGetDatum(contact_key_text(item.field, item.key));
 		}

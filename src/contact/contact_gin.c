@@ -58,22 +58,27 @@ contact_entries(Datum contact, bool with_fields, int32 *n)
 {
 	ContactReader r;
 	Datum	   *entries;
-	int			last = -1;
 
 	contact_read(&r, contact, ~((uint32) 0), true);
 	entries = palloc(sizeof(Datum) * (r.nitems + CF_COUNT));
 	*n = 0;
-	for (int i = 0; i < r.nitems; i++)
+	for (ContactField field = 0; field < CF_COUNT; field++)
 	{
-		ContactItem item;
+		int			end;
+		bool		live = false;
 
-		contact_read_item(&r, i, &item);
-		if (item.flags & CI_TOMBSTONE)
-			continue;
-		if (with_fields && item.field != last)
-			entries[(*n)++] = UInt32GetDatum(item.field);
-		last = item.field;
-		entries[(*n)++] = item_entry(item.field, item.key, item.value);
+		for (int i = contact_read_field(&r, field, &end); i < end; i++)
+		{
+			ContactItem item;
+
+			contact_read_item(&r, field, i, &item);
+			if (item.flags & CI_TOMBSTONE)
+				continue;
+			if (with_fields && !live)
+				entries[(*n)++] = UInt32GetDatum(field);
+			live = true;
+			entries[(*n)++] = item_entry(field, item.key, item.value);
+		}
 	}
 	if (r.copy)
 		pfree(r.copy);
@@ -109,7 +114,7 @@ gin_extract_contact_keys(PG_FUNCTION_ARGS)
 		{
 			ContactItem item;
 
-			contact_read_item(&r, i, &item);
+			contact_read_item(&r, field, i, &item);
 			if (!(item.flags & CI_TOMBSTONE) && contact_key_recognises(field, item.key))
 				entries[(*nentries)++] = item_entry(field, item.key, item.value);
 		}

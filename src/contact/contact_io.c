@@ -57,7 +57,6 @@ contact_from_text(char *text, struct Node *escontext)
 {
 	Size		len = strlen(text);
 	ContactValue usual;
-	ContactError error;
 	Datum		json;
 
 	if (len > CONTACT_MAX_TEXT)
@@ -65,8 +64,8 @@ contact_from_text(char *text, struct Node *escontext)
 				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
 				 errmsg("contact is too large"),
 				 errdetail("Its text may have %d bytes.", CONTACT_MAX_TEXT)));
-	if (contact_parse(text, len, &usual) && contact_fits(&usual, &error))
-		return contact_form(&usual);
+	if (contact_parse(text, len, &usual))
+		return contact_form(&usual);	/* too short not to fit */
 #if PG_VERSION_NUM >= 160000
 	if (!DirectInputFunctionCallSafe(jsonb_in, text, InvalidOid, -1, escontext, &json))
 		return NULL;

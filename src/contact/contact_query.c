@@ -42,17 +42,22 @@ contains(Datum left, Datum right)
 
 	contact_read(&r, right, ~((uint32) 0), true);
 	contact_read(&l, left, r.map, true);
-	for (int i = 0; i < r.nitems && result; i++)
+	for (ContactField field = 0; field < CF_COUNT; field++)
 	{
-		ContactItem said;
-		ContactItem found;
+		int			end;
 
-		contact_read_item(&r, i, &said);
-		if (said.flags & CI_TOMBSTONE)
-			continue;
-		result = contact_read_find(&l, said.field, said.key, &found);
-		if (result && (!CF_IS_LIST(said.field) || said.field == CF_METADATA))
-			result = strview_cmp(found.value, said.value) == 0;
+		for (int i = contact_read_field(&r, field, &end); i < end && result; i++)
+		{
+			ContactItem said;
+			ContactItem found;
+
+			contact_read_item(&r, field, i, &said);
+			if (said.flags & CI_TOMBSTONE)
+				continue;
+			result = contact_read_find(&l, field, said.key, &found);
+			if (result && (!CF_IS_LIST(field) || field == CF_METADATA))
+				result = strview_cmp(found.value, said.value) == 0;
+		}
 	}
 	if (l.copy)
 		pfree(l.copy);

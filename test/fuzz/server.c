@@ -405,11 +405,20 @@ fuzz_check_canonical(const ContactValue *v)
 		int			end;
 
 		contact_read(&r, PointerGetDatum(c), CF_BIT(f), true);
+		if (!CF_IS_LIST(f))
+		{
+			text	   *value = contact_read_scalar(&r, f);
+			int			at = contact_find(v, f, strview(NULL, 0));
+
+			FUZZ_CHECK((value == NULL) == (at < 0 || (v->items[at].flags & CI_TOMBSTONE)));
+			FUZZ_CHECK(value == NULL ||
+					   strview_same(strview(VARDATA_ANY(value), VARSIZE_ANY_EXHDR(value)), v->items[at].value));
+		}
 		for (int i = contact_read_field(&r, f, &end); i < end; i++)
 		{
 			ContactItem item;
 
-			contact_read_item(&r, i, &item);
+			contact_read_item(&r, f, i, &item);
 			FUZZ_CHECK(contact_item_same(&item, &v->items[i]));
 			FUZZ_CHECK(contact_find(v, f, item.key) == i);
 		}
