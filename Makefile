@@ -32,6 +32,7 @@ SQL_PIECES  = src/prologue.sql \
               src/store/secret.sql \
               src/store/ingest.sql \
               src/store/policy.sql \
+              src/sync/connector.sql \
               src/sync/source.sql \
               src/sync/run.sql \
               src/store/directory.sql \

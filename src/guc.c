@@ -18,6 +18,7 @@ int			guc_webhook_tolerance;
 bool		guc_enabled;
 int			guc_http_connections;
 int			guc_http_timeout;
+int			guc_http_retries;
 int			guc_http_max_body;
 
 void
@@ -74,6 +75,11 @@ guc_init(void)
 							NULL,
 							&guc_http_timeout, 60, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.http_retries",
+							"How often a request that failed for now is sent again before its run fails.",
+							"After a pause that grows, at random, or as long as the provider asks for.",
+							&guc_http_retries, 4, 0, 20,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.http_max_body",
 							"Largest body of an HTTP response.",
 							NULL,

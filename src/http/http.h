@@ -33,6 +33,8 @@ typedef struct HttpRequest
 	const char *username;		/* basic, if not NULL */
 	const char *password;
 	const char *token;			/* bearer, if not NULL */
+	const char *key_header;		/* name of a header that holds key, if not NULL */
+	const char *key;
 	bool		allow_http;
 	bool		allow_private;
 	void	   *owner;			/* comes back with the exchange */
@@ -57,7 +59,10 @@ typedef struct HttpExchange
 	size_t		len;
 	char		content_type[128];
 	char		location[1024];
+	char		link[4096];		/* header Link; empty = none, or too long */
 	int			retry_after;	/* seconds, as the server asks; -1 = it does not */
+	int64		requests_left;	/* X-RateLimit-Remaining and its kin; -1 = not said */
+	int64		limit_reset_ms; /* until there are more; -1 = not said */
 	void	   *owner;
 } HttpExchange;
 
@@ -80,6 +85,7 @@ extern bool http_url_same_origin(const char *a, const char *b);
 extern char *http_url_path(const char *url, bool decoded);
 extern char *http_url_escape(const char *text);
 extern char *http_url_add(const char *url, const char *name, const char *value);
+extern char *http_next_link(const char *header);	/* the reference of rel=next in a header Link */
 
 /* http_address.c: may this address be dialled by a source without allow_private? */
 struct sockaddr;

@@ -19,6 +19,7 @@
 #include <signal.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "miscadmin.h"
@@ -183,6 +184,48 @@ copy_value(char *to, size_t size, const char *from, size_t len)
 	to[len] = '\0';
 }
 
+/*
+ * X-RateLimit-Remaining and -Reset, RateLimit-..., X-HubSpot-RateLimit-...: a time
+ * is a number of seconds, or one since 1970, in seconds or milliseconds.
+ */
+static void
+take_rate_limit(HttpExchange *x, const char *line, size_t len)
+{
+	char		name[64];
+	const char *colon = memchr(line, ':', Min(len, sizeof(name) - 1));
+	int64		value;
+	char	   *end;
+	char		digits[32];
+	size_t		vlen;
+	const char *v;
+
+	if (colon == NULL)
+		return;
+	for (size_t i = 0; i < colon - line; i++)
+		name[i] = pg_ascii_tolower((unsigned char) line[i]);
+	name[colon - line] = '\0';
+	if (strstr(name, "ratelimit-") == NULL && strstr(name, "rate-limit-") == NULL)
+		return;
+	v = header_value(line, len, name, &vlen);
+	copy_value(digits, sizeof(digits), v, vlen);
+	value = strtoll(digits, &end, 10);
+	if (end == digits || value < 0 || strstr(name, "daily"))
+		return;
+	if (strstr(name, "limit-remaining"))
+		x->requests_left = value;
+	else if (strstr(name, "limit-interval-milliseconds"))
+		x->limit_reset_ms = value;
+	else if (strstr(name, "limit-reset"))
+	{
+		int64		now_ms = (int64) time(NULL) * 1000;
+
+		if (value < 1000000000)
+			x->limit_reset_ms = value * 1000;
+		else
+			x->limit_reset_ms = Max((value < INT64CONST(100000000000) ? value * 1000 : value) - now_ms, 0);
+	}
+}
+
 static size_t
 take_header(char *line, size_t size, size_t n, void *userp)
 {
@@ -191,10 +234,22 @@ take_header(char *line, size_t size, size_t n, void *userp)
 	size_t		vlen;
 	const char *v;
 
+	/* an interim response is not the answer */
+	if (len > 5 && memcmp(line, "HTTP/", 5) == 0)
+		x->content_type[0] = x->location[0] = x->link[0] = '\0';
+	take_rate_limit(x, line, len);
 	if ((v = header_value(line, len, "content-type", &vlen)) != NULL)
 		copy_value(x->content_type, sizeof(x->content_type), v, vlen);
 	else if ((v = header_value(line, len, "location", &vlen)) != NULL)
 		copy_value(x->location, sizeof(x->location), v, vlen);
+	else if ((v = header_value(line, len, "link", &vlen)) != NULL)
+	{
+		size_t		n_so_far = strlen(x->link);
+
+		/* several headers are one, parted by commas; half of one says nothing */
+		if (n_so_far + vlen + 3 < sizeof(x->link))
+			snprintf(x->link + n_so_far, sizeof(x->link) - n_so_far, "%s%.*s", n_so_far ? ", " : "", (int) vlen, v);
+	}
 	return len;
 }
 
@@ -217,6 +272,9 @@ transfer_free(HttpEngine *engine, Transfer *t)
 		(void) curl_multi_remove_handle(engine->multi, t->easy);
 		curl_easy_cleanup(t->easy);
 	}
+	/* one of them may be a key */
+	for (struct curl_slist *h = t->headers; h; h = h->next)
+		explicit_bzero(h->data, strlen(h->data));
 	curl_slist_free_all(t->headers);
 	if (t->exchange)
 		http_free(t->exchange);
@@ -336,6 +394,25 @@ set_options(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 	return ok;
 }
 
+static bool
+add_key_header(Transfer *t, const HttpRequest *r)
+{
+	size_t		len = strlen(r->key_header) + strlen(r->key) + 3;
+	char	   *line = strpbrk(r->key, "\r\n") ? NULL : malloc(len);
+	struct curl_slist *list = NULL;
+
+	if (line)
+	{
+		snprintf(line, len, "%s: %s", r->key_header, r->key);
+		list = curl_slist_append(t->headers, line);
+		explicit_bzero(line, len);
+		free(line);
+	}
+	if (list)
+		t->headers = list;
+	return list != NULL;
+}
+
 /* Build a transfer; false if it cannot be.  Nothing here throws. */
 static bool
 transfer_init(HttpEngine *engine, Transfer *t, const HttpRequest *r)
@@ -346,6 +423,7 @@ transfer_init(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 		return false;
 	x->owner = r->owner;
 	x->retry_after = -1;
+	x->requests_left = x->limit_reset_ms = -1;
 	x->url = strdup(r->url);
 	x->body = calloc(1, 1);
 	t->size = 1;
@@ -364,6 +442,8 @@ transfer_init(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 			return false;
 		t->headers = list;
 	}
+	if (r->key_header && !add_key_header(t, r))
+		return false;
 	return set_options(engine, t, r) && curl_multi_add_handle(engine->multi, t->easy) == CURLM_OK;
 }
 

@@ -98,3 +98,71 @@ http_url_add(const char *url, const char *name, const char *value)
 	return psprintf("%s%c%s=%s", url, strchr(url, '?') ? '&' : '?',
 					http_url_escape(name), http_url_escape(value));
 }
+
+/* Past a quoted string, or NULL if it does not end. */
+static const char *
+skip_quoted(const char *p)
+{
+	for (p++; *p && *p != '"'; p++)
+		if (*p == '\\' && p[1])
+			p++;
+	return *p ? p + 1 : NULL;
+}
+
+/* Is a link relation among those of a parameter's value? */
+static bool
+has_relation(const char *value, size_t len, const char *relation)
+{
+	size_t		n = strlen(relation);
+
+	for (size_t i = 0; i + n <= len; i++)
+		if ((i == 0 || value[i - 1] == ' ') && (i + n == len || value[i + n] == ' ') &&
+			pg_strncasecmp(value + i, relation, n) == 0)
+			return true;
+	return false;
+}
+
+/*
+ * <reference>; name=value; name="value", <reference>; ... (RFC 8288): a comma may
+ * stand in a reference and in quotes.
+ */
+char *
+http_next_link(const char *header)
+{
+	const char *p = header;
+
+	while (p && (p = strchr(p, '<')) != NULL)
+	{
+		const char *reference = p + 1;
+		const char *end = strchr(reference, '>');
+		bool		next = false;
+
+		if (end == NULL)
+			return NULL;
+		for (p = end + 1; p && *p && *p != ',';)
+		{
+			const char *name;
+			size_t		name_len;
+			const char *value;
+
+			p += strspn(p, " \t;");
+			name = p;
+			name_len = strcspn(p, " \t=;,");
+			p += name_len;
+			p += strspn(p, " \t");
+			if (*p != '=')
+				continue;
+			p++;
+			p += strspn(p, " \t");
+			value = p;
+			p = *p == '"' ? skip_quoted(p) : p + strcspn(p, " \t;,");
+			if (p == NULL)
+				return NULL;
+			if (name_len == 3 && pg_strncasecmp(name, "rel", 3) == 0)
+				next |= *value == '"' ? has_relation(value + 1, p - value - 2, "next") : has_relation(value, p - value, "next");
+		}
+		if (next)
+			return pnstrdup(reference, end - reference);
+	}
+	return NULL;
+}

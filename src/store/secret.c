@@ -7,7 +7,8 @@
  *		version (1 byte) || nonce (12) || tag (16) || ciphertext
  *
  * with tenant, source and name as associated data, so that a row moved to
- * another source does not open there.  A reference is a path below
+ * another source does not open there.  The file may hold several keys, a line
+ * each: the first seals, all open, so that a key can be replaced in peace.  A reference is a path below
  * contactsync.secret_directory, read whenever the secret is used, so that a
  * file that is replaced takes effect at once.  Tenants must not name each
  * other's files: those of a tenant lie below tenants/<tenant> in that directory,
@@ -38,6 +39,7 @@
 #include "store/secret.h"
 
 #define SECRET_KEY_LEN		32
+#define SECRET_MAX_KEYS		8
 #define SECRET_NONCE_LEN	12
 #define SECRET_TAG_LEN		16
 #define SECRET_VERSION		1
@@ -54,6 +56,7 @@ typedef struct SealedSecret
 } SealedSecret;
 
 PG_FUNCTION_INFO_V1(secret_seal_sql);
+PG_FUNCTION_INFO_V1(secret_reseal_sql);
 PG_FUNCTION_INFO_V1(secret_check_file_sql);
 
 /*
@@ -94,14 +97,37 @@ read_small_file(const char *path, char *buf, int max)
 	return save_errno ? -1 : len;
 }
 
-/* Fill in the key; the caller wipes it. */
-static void
-read_key(uint8 *key)
+/* A key from a line of hex digits; false if it is none. */
+static bool
+parse_key(const char *line, int len, uint8 *key)
 {
-	char		buf[2 * SECRET_KEY_LEN + 8 + 1];
+	const char *digits = "0123456789abcdef";
+
+	if (len != 2 * SECRET_KEY_LEN)
+		return false;
+	for (int i = 0; i < len; i++)
+	{
+		const char *d = line[i] ? strchr(digits, pg_tolower((unsigned char) line[i])) : NULL;
+
+		if (d == NULL)
+			return false;
+		if (i % 2 == 0)
+			key[i / 2] = (d - digits) << 4;
+		else
+			key[i / 2] |= d - digits;
+	}
+	return true;
+}
+
+/* The keys, the one in force first; how many there are.  The caller wipes them. */
+static int
+read_keys(uint8 keys[][SECRET_KEY_LEN])
+{
+	char		buf[SECRET_MAX_KEYS * (2 * SECRET_KEY_LEN + 2) + 8 + 1];
 	char		path[PATH_MAX];
 	int			len = -1;
-	bool		good;
+	int			n = 0;
+	bool		good = true;
 
 	if (guc_secret_key_file == NULL || guc_secret_key_file[0] == '\0')
 		ereport(ERROR,
@@ -117,30 +143,30 @@ read_key(uint8 *key)
 				(errcode_for_file_access(),
 				 errmsg("could not read the file of contactsync.secret_key_file: %m")));
 
-	while (len > 0 && (buf[len - 1] == '\n' || buf[len - 1] == '\r'))
-		len--;
-	good = len == 2 * SECRET_KEY_LEN;
-	for (int i = 0; good && i < len; i++)
+	for (int at = 0, next; at < len && good; at = next + 1)
 	{
-		const char *digits = "0123456789abcdef";
-		const char *d = buf[i] ? strchr(digits, pg_tolower((unsigned char) buf[i])) : NULL;
+		int			end;
 
-		if (d == NULL)
-			good = false;
-		else if (i % 2 == 0)
-			key[i / 2] = (d - digits) << 4;
-		else
-			key[i / 2] |= d - digits;
+		for (next = at; next < len && buf[next] != '\n'; next++)
+			;
+		for (end = next; end > at && buf[end - 1] == '\r'; end--)
+			;
+		if (end > at)
+		{
+			good = n < SECRET_MAX_KEYS && parse_key(buf + at, end - at, keys[n]);
+			n++;
+		}
 	}
 	explicit_bzero(buf, sizeof(buf));
-	if (!good)
+	if (!good || n == 0)
 	{
-		explicit_bzero(key, SECRET_KEY_LEN);
+		explicit_bzero(keys, SECRET_MAX_KEYS * SECRET_KEY_LEN);
 		ereport(ERROR,
 				(errcode(ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE),
 				 errmsg("the file of contactsync.secret_key_file holds no key"),
 				 errdetail("A key is 64 hex digits.")));
 	}
+	return n;
 }
 
 /* Tenant, source and name, each but the last ended by a zero byte. */
@@ -193,16 +219,16 @@ seal(const char *source, const char *name, const char *text, int len)
 	SealedSecret *sealed = (SealedSecret *) VARDATA(result);
 	int			ad_len;
 	uint8	   *ad = associated_data(source, name, &ad_len);
-	uint8		key[SECRET_KEY_LEN];
+	uint8		keys[SECRET_MAX_KEYS][SECRET_KEY_LEN];
 	bool		ok;
 
 	SET_VARSIZE(result, VARHDRSZ + SECRET_OVERHEAD + len);
 	sealed->version = SECRET_VERSION;
-	read_key(key);
+	(void) read_keys(keys);
 	ok = pg_strong_random(sealed->nonce, SECRET_NONCE_LEN) &&
-		run_gcm(true, key, sealed->nonce, ad, ad_len, (const uint8 *) text, sealed->text, len,
+		run_gcm(true, keys[0], sealed->nonce, ad, ad_len, (const uint8 *) text, sealed->text, len,
 				sealed->tag);
-	explicit_bzero(key, sizeof(key));
+	explicit_bzero(keys, sizeof(keys));
 	if (!ok)
 		ereport(ERROR,
 				(errcode(ERRCODE_INTERNAL_ERROR),
@@ -210,24 +236,29 @@ seal(const char *source, const char *name, const char *text, int len)
 	return result;
 }
 
-/* The plain text of a sealed value, ended by a zero byte. */
+/* The plain text of a sealed value, ended by a zero byte; *key_number says which key opened it. */
 static char *
-unseal(const char *source, const char *name, bytea *value)
+unseal(const char *source, const char *name, bytea *value, int *key_number)
 {
 	SealedSecret *sealed = (SealedSecret *) VARDATA_ANY(value);
 	int			len = (int) VARSIZE_ANY_EXHDR(value) - SECRET_OVERHEAD;
 	char	   *text = palloc0(Max(len, 0) + 1);
 	int			ad_len;
 	uint8	   *ad = associated_data(source, name, &ad_len);
-	uint8		key[SECRET_KEY_LEN];
+	uint8		keys[SECRET_MAX_KEYS][SECRET_KEY_LEN];
 	bool		ok = false;
 
 	if (len > 0 && sealed->version == SECRET_VERSION)
 	{
-		read_key(key);
-		ok = run_gcm(false, key, sealed->nonce, ad, ad_len, sealed->text, (uint8 *) text, len,
-					 sealed->tag);
-		explicit_bzero(key, sizeof(key));
+		int			n = read_keys(keys);
+
+		for (int i = 0; i < n && !ok; i++)
+		{
+			ok = run_gcm(false, keys[i], sealed->nonce, ad, ad_len, sealed->text, (uint8 *) text, len,
+						 sealed->tag);
+			*key_number = i;
+		}
+		explicit_bzero(keys, sizeof(keys));
 	}
 	if (!ok)
 	{
@@ -370,9 +401,10 @@ fetch(const char *source, const char *name, bool all, char ***result)
 		else
 		{
 			bool		isnull;
+			int			key_number;
 			Datum		sealed = SPI_getbinval(tuple, SPI_tuptable->tupdesc, 3, &isnull);
 
-			text = unseal(source, secret, DatumGetByteaPP(sealed));
+			text = unseal(source, secret, DatumGetByteaPP(sealed), &key_number);
 		}
 		values[i] = MemoryContextStrdup(caller, text);
 		explicit_bzero(text, strlen(text));
@@ -412,6 +444,25 @@ secret_seal_sql(PG_FUNCTION_ARGS)
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("secret \"%s\" is empty or too long", name)));
 	PG_RETURN_BYTEA_P(seal(source, name, VARDATA_ANY(secret), len));
+}
+
+/*
+ * _reseal_secret(source text, name text, sealed bytea) -> bytea
+ *		The same under the key in force; NULL if it is that already.
+ */
+Datum
+secret_reseal_sql(PG_FUNCTION_ARGS)
+{
+	char	   *source = text_to_cstring(PG_GETARG_TEXT_PP(0));
+	char	   *name = text_to_cstring(PG_GETARG_TEXT_PP(1));
+	int			key_number;
+	char	   *text = unseal(source, name, PG_GETARG_BYTEA_PP(2), &key_number);
+	bytea	   *sealed = key_number == 0 ? NULL : seal(source, name, text, strlen(text));
+
+	explicit_bzero(text, strlen(text));
+	if (sealed == NULL)
+		PG_RETURN_NULL();
+	PG_RETURN_BYTEA_P(sealed);
 }
 
 /*

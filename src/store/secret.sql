@@ -2,6 +2,9 @@
 
 CREATE FUNCTION contactsync._seal_secret(source text, name text, secret text) RETURNS bytea
 	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'secret_seal_sql';
+-- NULL where the secret is sealed under the key in force already.
+CREATE FUNCTION contactsync._reseal_secret(source text, name text, sealed bytea) RETURNS bytea
+	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'secret_reseal_sql';
 CREATE FUNCTION contactsync._check_secret_file(name text, path text) RETURNS text
 	LANGUAGE C STABLE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'secret_check_file_sql';
 

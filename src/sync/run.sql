@@ -136,6 +136,14 @@ CREATE FUNCTION contactsync._requeue_runs() RETURNS void
 	UPDATE contactsync.runs SET state = 'queued' WHERE tenant_id = contactsync.current_tenant() AND state = 'running'
 $$;
 
+-- Is it time for a full read again, because the connector asks for one now and then?
+CREATE FUNCTION contactsync._full_is_due(s contactsync.sources) RETURNS boolean
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+	SELECT (contactsync._connector(s.connector) ->> 'full_every')::interval < pg_catalog.clock_timestamp() -
+		(SELECT pg_catalog.max(r.stamp) FROM contactsync.runs r
+		 WHERE r.tenant_id = contactsync.current_tenant() AND r.source = s.name AND r.certified)
+$$;
+
 CREATE FUNCTION contactsync._queue_polls() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
@@ -145,7 +153,8 @@ BEGIN
 		WHERE x.tenant_id = contactsync.current_tenant() AND x.state IN ('active', 'failing')
 			AND x.next_poll_at <= pg_catalog.clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED
 	LOOP
-		INSERT INTO contactsync.runs (source, kind) SELECT s.name, CASE WHEN s."cursor" IS NULL THEN 'full' ELSE 'incremental' END
+		INSERT INTO contactsync.runs (source, kind)
+		SELECT s.name, CASE WHEN s."cursor" IS NULL OR contactsync._full_is_due(s) THEN 'full' ELSE 'incremental' END
 		WHERE NOT EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = contactsync.current_tenant()
 			AND r.source = s.name AND r.state IN ('queued', 'running'));
 		UPDATE contactsync.sources x SET next_poll_at = pg_catalog.clock_timestamp() + contactsync._poll_interval(x.settings)
@@ -240,8 +249,11 @@ BEGIN
 			pg_catalog.unnest(_store_page.created), pg_catalog.unnest(modified), pg_catalog.unnest(payloads),
 			pg_catalog.unnest(faults)) WITH ORDINALITY
 			AS u (id, kind, version, created, modified, payload, fault, i)
-		WHERE u.kind <> 'gone' OR EXISTS (SELECT FROM contactsync.source_items k
-			WHERE k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id)
+		WHERE u.kind <> 'gone'
+			OR EXISTS (SELECT FROM contactsync.source_items k
+				WHERE k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id)
+			OR EXISTS (SELECT FROM contactsync.records c
+				WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.source_id = u.id AND c.alive)
 		ORDER BY u.i RETURNING i.id, i.kind, i.failed_at)
 	SELECT pg_catalog.max(s.id) FILTER (WHERE s.failed_at IS NULL), pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE s.kind = 'delete')
 	INTO last, n, gone FROM stored s;
@@ -292,12 +304,24 @@ BEGIN
 END
 $$;
 
+-- A record is gone if this certificate did not show it, nor, where the connector asks for more than one, those before
+-- it: the start of the earliest of them. NULL = there are not as many.
+CREATE FUNCTION contactsync._absent_since(r contactsync.runs) RETURNS timestamptz
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+	SELECT x.stamp FROM contactsync.runs x
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.source = r.source AND x.certified AND x.stamp <= r.stamp
+	ORDER BY x.stamp DESC
+	OFFSET coalesce((SELECT (contactsync._connector(s.connector) ->> 'misses')::integer FROM contactsync.sources s
+		WHERE s.tenant_id = contactsync.current_tenant() AND s.name = r.source), 1) - 1 LIMIT 1
+$$;
+
 -- What a certificate proves: who was seen, and who is gone. Called by process()
 -- once all that the run brought is applied; true if there are deletes to apply.
 CREATE FUNCTION contactsync._apply_certificates() RETURNS boolean
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	r contactsync.runs;
+	since timestamptz;
 	once_deleted bigint[];
 	alive bigint;
 	gone bigint;
@@ -320,8 +344,9 @@ BEGIN
 			RETURNING c.id, c.deleted_at)
 		SELECT pg_catalog.array_agg(s.id) INTO once_deleted FROM seen s WHERE s.deleted_at IS NOT NULL;
 		PERFORM contactsync._refold(once_deleted, 'run', r.id);
-		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp
-			AND c.first_known_at < r.stamp)
+		since := contactsync._absent_since(r);
+		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < since) AND c.last_effective < since
+			AND c.first_known_at < since)
 		INTO alive, gone FROM contactsync.records c
 		WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive;
 		IF gone > GREATEST(10, alive / 5) OR (gone > 0 AND NOT EXISTS (SELECT FROM contactsync.source_items i
@@ -341,11 +366,12 @@ $$;
 CREATE FUNCTION contactsync._delete_absent(r contactsync.runs) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
 	INSERT INTO contactsync.inbox (source, source_id, kind, version, inferred, run)
-	SELECT c.source, c.source_id, 'delete', r.stamp, true, r.id FROM contactsync.records c
+	SELECT c.source, c.source_id, 'delete', r.stamp, true, r.id
+	FROM contactsync._absent_since(r) AS since, contactsync.records c
 	WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive
-		AND (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp
+		AND (c.seen_at IS NULL OR c.seen_at < since) AND c.last_effective < since
 		-- one that became known while the run was reading may have missed its page
-		AND c.first_known_at < r.stamp
+		AND c.first_known_at < since
 $$;
 
 CREATE FUNCTION contactsync._settle_run(run bigint, approve boolean) RETURNS void

@@ -3,7 +3,12 @@
  *		Reading sources: runs, and the drivers that speak to providers.
  *
  *	sync_run.c		a run from its start to its end, whatever the driver
+ *	sync_pace.c		when a request may go, and go again
+ *	sync_auth.c		what a request is authenticated with; OAuth 2.0
  *	sync_rest.c		JSON over HTTP, as a connector describes it
+ *	sync_spec.c		that description
+ *	sync_template.c	texts from templates, values from a provider's JSON
+ *	sync_page.c		the items of an answer as rows
  *	sync_dav.c		CardDAV: discovery, sync-collection, multiget
  *	sync_xml.c		multistatus documents, by libxml2
  *
@@ -19,7 +24,10 @@
 #include "compat.h"
 #include "http/http.h"
 #include "store/store.h"
+#include "sync/sync_spec.h"
 #include "utils/jsonb.h"
+
+#define SYNC_MAX_HEADERS	16
 
 /* A page: what one answer brought, row by row. */
 typedef struct SyncPage
@@ -35,6 +43,18 @@ typedef struct SyncPage
 } SyncPage;
 
 struct SyncDriver;
+struct SyncAuth;
+
+/* What an answer means for its run. */
+typedef enum SyncClass
+{
+	SYNC_FINE,					/* to be read */
+	SYNC_LOST,					/* the provider does not know where we left off */
+	SYNC_TRANSIENT,				/* to be asked again */
+	SYNC_RATE,					/* to be asked again, but not so soon */
+	SYNC_AUTH,					/* the credentials are refused */
+	SYNC_PERMANENT				/* asking again would change nothing */
+} SyncClass;
 
 typedef struct SyncRun
 {
@@ -48,10 +68,9 @@ typedef struct SyncRun
 	char	   *url;			/* of the source, without a slash at its end */
 	bool		allow_http;
 	bool		allow_private;
-	char	   *username;
-	char	   *password;
-	char	   *token;
+	struct SyncAuth *auth;
 	Jsonb	   *spec;			/* of the connector */
+	Jsonb	   *settings;		/* of the source */
 	bool		full;			/* reads everything, whatever was read before */
 	int64		stamp;			/* when it began */
 	int			failures;		/* of the source, since it was last read */
@@ -62,8 +81,13 @@ typedef struct SyncRun
 	char	   *request;		/* its URL; NULL = the run has ended */
 	char	   *body;			/* NULL = none */
 	int			nheaders;
-	const char *headers[4];
+	const char *headers[SYNC_MAX_HEADERS];
+	MemoryContext header_context;	/* of those of sync_add_header() */
 	bool		sent;
+	/* when it goes: see sync_pace.c */
+	SyncRate	rate;
+	TimestampTz not_before;
+	int			retries;		/* of this request, so far */
 	/* why it failed, until that is stored */
 	char	   *fault_code;
 	char	   *fault_reason;
@@ -73,8 +97,9 @@ typedef struct SyncRun
 typedef struct SyncDriver
 {
 	const char *name;
-	/* Set the first request of a run, by its cursor and progress. */
-	void		(*begin) (SyncRun *run);
+	/* Set the first request of a run, by its cursor and progress.  False: the cursor is of no use. */
+	bool		(*begin) (SyncRun *run);
+	SyncClass	(*classify) (SyncRun *run, HttpExchange *x);
 	/*
 	 * Read an answer, of whatever kind, into a page and set the next request, if
 	 * there is one.  False: the cursor is lost, and the run must read everything.
@@ -105,13 +130,57 @@ extern void sync_answer(SyncRun *run, HttpExchange *x);
 /* Outside of transactions: send what is to be sent, and drop what has ended. */
 extern void sync_proceed(HttpEngine *engine);
 extern bool sync_idle(void);	/* no run is under way */
+extern TimestampTz sync_next_send(void);	/* when sync_proceed() has something to send; DT_NOEND = nothing waits */
 /* A run has failed; then, in a transaction: store that. */
 extern void sync_give_up(SyncRun *run, const char *code, const char *reason, int retry_after);
 extern void sync_fail(SyncRun *run);
 extern void sync_failed(SyncRun *run);	/* that is committed */
 extern SyncRun *sync_next_failure(SyncRun *run);	/* that is not stored; NULL begins and ends */
 
+/* ---- sync_pace.c ---- */
+
+/* Outside of transactions: may a request of the run go?  If not, not_before says when. */
+extern bool sync_may_send(SyncRun *run);
+/* Let a request go again later; false if it has been tried often enough. */
+extern bool sync_try_later(SyncRun *run, HttpExchange *x, bool rate);
+/* The provider says how many requests are left. */
+extern void sync_note_limits(SyncRun *run, HttpExchange *x);
+
+/* ---- sync_auth.c ---- */
+
+/* In a transaction: find out what to authenticate with, and with what. */
+extern void sync_auth_prepare(SyncRun *run);
+extern void sync_auth_free(SyncRun *run);
+/* In a transaction: see to it that the next request has a token that lives. */
+extern void sync_auth_renew(SyncRun *run);
+/* Is a token to be asked for, before anything else? */
+extern bool sync_auth_due(SyncRun *run);
+/* In a transaction: an answer to that. */
+extern SyncClass sync_auth_classify(SyncRun *run, HttpExchange *x);
+extern void sync_auth_answer(SyncRun *run, HttpExchange *x);
+/* The token was refused; false if there is no way to another one. */
+extern bool sync_auth_refused(SyncRun *run);
+extern void sync_auth_accepted(SyncRun *run);
+/* The request that is due: for a token, or of the driver with its credentials. */
+extern void sync_auth_fill(SyncRun *run, HttpRequest *request);
+
+/* ---- sync_page.c ---- */
+
+extern void sync_page_init(SyncPage *page);
+/* The array of items; NULL if there is none and that is allowed. */
+extern JsonbContainer *sync_page_items(const SyncStep *step, Jsonb *json, bool optional);
+extern bool sync_page_ends(const SyncStep *step, Jsonb *json);
+extern bool sync_item_is_whole(const SyncStep *step, Jsonb *item);
+extern void sync_add_item(const SyncStep *step, Jsonb *item, SyncPage *page, TimestampTz *newest);
+
 /* ---- for drivers ---- */
+
+/* By status alone. */
+extern SyncClass sync_classify(HttpExchange *x);
+/* The connector's and the source's parameters. */
+extern void sync_parameters(SyncRun *run, SyncVars *vars);
+/* Headers of the next request: the first ends those of the last. */
+extern void sync_add_header(SyncRun *run, const char *header);
 
 /* Throws unless there is an answer, and then unless it has this status. */
 extern void sync_check_answered(HttpExchange *x);

@@ -523,8 +523,6 @@ dav_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 			read_find_below(run, x);
 			break;
 		case DAV_LIST:
-			if (token_is_lost(run, x))
-				return false;
 			if (state->token == NULL && report_is_unknown(run, x))
 				ask_members(run);
 			else
@@ -540,7 +538,7 @@ dav_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 	return true;
 }
 
-static void
+static bool
 dav_begin(SyncRun *run)
 {
 	DavState   *state = palloc0(sizeof(DavState));
@@ -554,6 +552,7 @@ dav_begin(SyncRun *run)
 		ask_list(run);
 	else
 		ask_find(run, with_slash(run->url), false);
+	return true;
 }
 
 /* Only a list that is worked off moves it. */
@@ -576,4 +575,15 @@ dav_cursor(SyncRun *run)
 	return state->token ? dav_progress(run) : (Datum) 0;
 }
 
-const SyncDriver sync_dav = {"carddav", dav_begin, dav_read, dav_progress, dav_cursor};
+static SyncClass
+dav_classify(SyncRun *run, HttpExchange *x)
+{
+	DavState   *state = run->state;
+
+	if (x->fault == HTTP_ANSWERED && state->phase == DAV_LIST && token_is_lost(run, x))
+		return SYNC_LOST;
+	/* a report that the server does not know is no fault */
+	return x->status == 501 ? SYNC_FINE : sync_classify(x);
+}
+
+const SyncDriver sync_dav = {"carddav", dav_begin, dav_classify, dav_read, dav_progress, dav_cursor};

@@ -1,292 +1,199 @@
 /*
  * sync_rest.c
- *		Lists of JSON over HTTP, as a connector's "list" and "item" describe them.
+ *		Lists of JSON over HTTP, as a connector describes them.
  *
- * The first page of an incremental run asks for what changed since the greatest
- * version that an earlier run saw, less an overlap: stamps of a provider need not
- * become visible in their order, and what comes twice changes nothing.
+ * A full run reads the step "list"; an incremental one the steps "changes", or
+ * "list" again, from a token that the provider gave or from a time.  By time, it
+ * asks for what changed since the greatest version that an earlier run saw, less
+ * an overlap: stamps of a provider need not become visible in their order, and
+ * what comes twice changes nothing.
+ *
+ * The cursor says of which description it is the cursor: another choice of fields
+ * or another filter needs a full read.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
-#include "mb/pg_wchar.h"
+#include "common/md5.h"
 #include "utils/builtins.h"
-#include "utils/fmgrprotos.h"
 #include "utils/memutils.h"
-#include "utils/numeric.h"
-#include "utils/datetime.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
 #include "guc.h"
 #include "sync/sync.h"
 
-#define MAX_ITEMS	10000
-
 typedef struct RestState
 {
+	SyncSpec	spec;
+	int			nsteps;			/* of this run */
+	SyncStep   *steps;
+	int			step;
+	char	   *digest;			/* of the description */
 	char	   *since;			/* where the run starts; NULL = from nothing */
-	char	   *after;			/* position of the next page; NULL = the first */
-	char	   *newest;			/* greatest version seen, the next run's since */
+	char	   *token;			/* or from this */
+	char	   *after;			/* position of the page: what the paging style makes of it */
+	int64		received;		/* items of this step so far */
+	int64		received_before;	/* without those of the page at hand */
+	char	   *newest;			/* greatest version seen ... */
+	char	   *covered;		/* ... or, where the provider says so, up to when all was shown */
+	char	   *next_token;		/* the next run's token */
+	/* items of a page that are not whole: they are fetched before it goes on */
+	List	   *fetch;			/* of char * */
+	char	   *fetch_then;		/* position after them; NULL = the step's end */
 	/* a position that comes again is a loop: one is kept, at ever longer distances */
 	char	   *mark;
-	int			steps;
+	int			steps_since_mark;
 	int			distance;
 } RestState;
 
-/* A text of the connector's spec, palloc'd; NULL if it has none. */
-static char *
-spec_text(Jsonb *spec, const char *group, const char *sub, const char *name)
+static SyncStep *
+current(RestState *state)
 {
-	const char *path[] = {group, sub, name};
-	JsonbContainer *at = &spec->root;
-	JsonbValue *v = NULL;
-
-	for (int i = 0; i < lengthof(path); i++)
-	{
-		if (path[i] == NULL)
-			continue;
-		v = getKeyJsonValueFromContainer(at, path[i], strlen(path[i]), NULL);
-		if (v == NULL)
-			return NULL;
-		if (v->type == jbvBinary)
-			at = v->val.binary.data;
-	}
-	return v && v->type == jbvString ? pnstrdup(v->val.string.val, v->val.string.len) : NULL;
+	return &state->steps[state->step];
 }
 
-/* What a path of the spec finds; false if nothing, or null. */
-static bool
-find(const char *path, Jsonb *json, JsonbValue *result)
+/* ---- requests ---- */
+
+static SyncVars
+variables(SyncRun *run)
 {
-	JsonbValue	p;
+	RestState  *state = run->state;
+	SyncStep   *step = current(state);
+	SyncVars	vars = {0};
+
+	vars.now = sync_time_text(run->stamp, step->since_format);
+	vars.after = state->after;
+	vars.token = state->token;
+	if (state->since)
+	{
+		Interval   *span = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(step->since_overlap),
+																 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+		TimestampTz from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
+																   TimestampTzGetDatum(sync_parse_time(state->since)),
+																   IntervalPGetDatum(span)));
+
+		vars.since = sync_time_text(from, step->since_format);
+	}
+	sync_parameters(run, &vars);
+	return vars;
+}
+
+static char *
+add_query(char *url, JsonbContainer *query, const SyncVars *vars)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+	char	   *name;
+	char	   *value;
+
+	if (query == NULL)
+		return url;
+	it = JsonbIteratorInit(query);
+	(void) JsonbIteratorNext(&it, &v, true);
+	while (sync_next_member(&it, vars, &name, &value))
+		if (value)
+			url = http_url_add(url, name, value);
+	return url;
+}
+
+static void
+set_headers(SyncRun *run, SyncStep *step, const SyncVars *vars, bool has_body)
+{
+	JsonbIterator *it;
+	JsonbValue	v;
+	char	   *name;
+	char	   *value;
+
+	run->nheaders = 0;
+	sync_add_header(run, "Accept: application/json");
+	if (has_body)
+		sync_add_header(run, "Content-Type: application/json");
+	if (step->headers == NULL)
+		return;
+	it = JsonbIteratorInit(step->headers);
+	(void) JsonbIteratorNext(&it, &v, true);
+	while (sync_next_member(&it, vars, &name, &value))
+		if (value)
+			sync_add_header(run, psprintf("%s: %s", name, value));
+}
+
+/* The URL of a path of the source's; throws where a parameter has no value. */
+static char *
+source_url(SyncRun *run, const char *template, const SyncVars *vars)
+{
+	char	   *path = sync_expand(template, vars, true);
 
 	if (path == NULL)
-		return false;
-	p.type = jbvString;
-	p.val.string.val = (char *) path;
-	p.val.string.len = strlen(path);
-	return contact_map_find(&p, json, result) && result->type != jbvNull;
+		ereport(ERROR,
+				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
+				 errmsg("a parameter in the connector's path has no value"),
+				 errhint("Set it in the source's setting \"parameters\".")));
+	return psprintf("%s%s%s", run->url, path[0] == '/' ? "" : "/", path);
 }
 
-/* A scalar as text; NULL if it is none. */
-static char *
-scalar_text(const JsonbValue *v)
-{
-	switch (v->type)
-	{
-		case jbvString:
-			return pnstrdup(v->val.string.val, v->val.string.len);
-		case jbvNumeric:
-			return DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
-		default:
-			return NULL;
-	}
-}
-
-/* ISO 8601 with a zone, or milliseconds since 1970; false if it is neither. */
-static bool
-read_time(const JsonbValue *v, TimestampTz *time)
-{
-	char		work[MAXDATELEN + 1];
-	char	   *field[MAXDATEFIELDS];
-	int			ftype[MAXDATEFIELDS];
-	int			nf;
-	int			dtype;
-	int			tz;
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	if (v->type == jbvNumeric)
-	{
-		float8		ms = DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(v->val.numeric)));
-
-		*time = (TimestampTz) (ms * 1000.0) - ((POSTGRES_EPOCH_JDATE - UNIX_EPOCH_JDATE) * USECS_PER_DAY);
-		/* seconds would lie in 1970, microseconds far ahead */
-		return ms > 1e10 && ms < 1e14;
-	}
-	/* neither "now" nor "infinity" */
-	if (v->type != jbvString || v->val.string.len > MAXDATELEN ||
-		v->val.string.len == 0 || v->val.string.val[0] < '0' || v->val.string.val[0] > '9')
-		return false;
-	return ParseDateTime(pnstrdup(v->val.string.val, v->val.string.len), work, sizeof(work),
-						 field, ftype, MAXDATEFIELDS, &nf) == 0 &&
-		decode_date_time(field, ftype, nf, &dtype, &tm, &fsec, &tz) == 0 &&
-		dtype == DTK_DATE && tm2timestamp(&tm, fsec, &tz, time) == 0;
-}
-
-static TimestampTz
-parse_time(const char *s)
-{
-	return DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(s),
-												   ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-}
-
-/* In UTC, whatever the session's zone: it is stored. */
-static char *
-time_text(TimestampTz t)
-{
-	struct pg_tm tm;
-	fsec_t		fsec;
-
-	if (timestamp2tm(t, NULL, &tm, &fsec, NULL, NULL) != 0)
-		ereport(ERROR, (errcode(ERRCODE_DATETIME_VALUE_OUT_OF_RANGE), errmsg("timestamp out of range")));
-	return psprintf("%04d-%02d-%02dT%02d:%02d:%02d.%06dZ", tm.tm_year, tm.tm_mon, tm.tm_mday,
-					tm.tm_hour, tm.tm_min, tm.tm_sec, (int) fsec);
-}
-
-/* Set the URL of the next page. */
+/* Set the request of the next page. */
 static void
 ask(SyncRun *run)
 {
 	RestState  *state = run->state;
-	char	   *path = spec_text(run->spec, "list", NULL, "path");
-	char	   *since_param = spec_text(run->spec, "list", "since", "param");
-	char	   *after_param = spec_text(run->spec, "list", "page", "param");
-	char	   *url = psprintf("%s%s%s", run->url, path[0] == '/' ? "" : "/", path);
-	JsonbValue *list = getKeyJsonValueFromContainer(&run->spec->root, "list", 4, NULL);
-	JsonbValue *query = getKeyJsonValueFromContainer(list->val.binary.data, "query", 5, NULL);
+	SyncStep   *step = current(state);
+	SyncVars	vars = variables(run);
+	char	   *url;
+	char	   *body;
 
-	if (query && query->type == jbvBinary)
+	/* a URL that the provider gave has all in it */
+	if (state->after && (step->paging == SYNC_PAGE_URL || step->paging == SYNC_PAGE_LINK))
+		url = state->after;
+	else if (state->after == NULL && state->token && step->token_is_url)
+		url = state->token;
+	else
 	{
-		JsonbIterator *it = JsonbIteratorInit(query->val.binary.data);
-		JsonbValue	v;
-
-		(void) JsonbIteratorNext(&it, &v, true);
-		while (JsonbIteratorNext(&it, &v, true) == WJB_KEY)
-		{
-			char	   *name = pnstrdup(v.val.string.val, v.val.string.len);
-			char	   *value;
-
-			(void) JsonbIteratorNext(&it, &v, true);
-			value = scalar_text(&v);
-			if (value)
-				url = http_url_add(url, name, value);
-		}
+		if (vars.after == NULL)
+			vars.after = step->page_start;
+		url = add_query(source_url(run, step->path, &vars), step->query, &vars);
+		if (step->since_param && vars.since)
+			url = http_url_add(url, step->since_param, vars.since);
+		if (step->page_param && vars.after)
+			url = http_url_add(url, step->page_param, vars.after);
 	}
-	if (state->since && since_param)
-	{
-		char	   *overlap = spec_text(run->spec, "list", "since", "overlap");
-		Interval   *span = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(overlap ? overlap : "1 min"),
-																 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
-		TimestampTz from = DatumGetTimestampTz(DirectFunctionCall2(timestamptz_mi_interval,
-																   TimestampTzGetDatum(parse_time(state->since)),
-																   IntervalPGetDatum(span)));
-
-		url = http_url_add(url, since_param, time_text(from));
-	}
-	if (state->after && after_param)
-		url = http_url_add(url, after_param, state->after);
+	body = step->body ? sync_expand_json(step->body, &vars) : NULL;
+	run->method = step->method;
+	set_headers(run, step, &vars, body != NULL);
+	sync_keep(run, &run->body, body);
 	sync_keep(run, &run->request, url);
 }
 
-/* The code point of "\\uXXXX"; -1 if that does not stand there. */
-static int
-escaped(const char *p)
-{
-	int			code = 0;
-
-	if (p[0] != '\\' || p[1] != 'u')
-		return -1;
-	for (int i = 2; i < 6; i++)
-	{
-		char		c = p[i];
-		int			digit = c >= '0' && c <= '9' ? c - '0' : c >= 'a' && c <= 'f' ? c - 'a' + 10 :
-			c >= 'A' && c <= 'F' ? c - 'A' + 10 : -1;
-
-		if (digit < 0)
-			return -1;
-		code = code * 16 + digit;
-	}
-	return code;
-}
-
-/*
- * Half a surrogate pair, as where a text in UTF-16 was cut, and U+0000 cannot be
- * stored: one such character must not cost the page.
- */
 static void
-mend_escapes(char *p)
+ask_for_item(SyncRun *run)
 {
-	while ((p = strchr(p, '\\')) != NULL)
-	{
-		int			code = escaped(p);
-		int			next;
+	RestState  *state = run->state;
+	SyncStep   *step = current(state);
+	SyncVars	vars = variables(run);
 
-		if (code < 0)
-		{
-			p += p[1] ? 2 : 1;
-			continue;
-		}
-		next = code >= 0xD800 && code < 0xDC00 ? escaped(p + 6) : -1;
-		if (next >= 0xDC00 && next < 0xE000)
-			p += 6;
-		else if (code == 0 || (code >= 0xD800 && code < 0xE000))
-			memcpy(p + 2, "fffd", 4);
-		p += 6;
-	}
+	vars.id = linitial(state->fetch);
+	run->method = "GET";
+	set_headers(run, step, &vars, false);
+	sync_keep(run, &run->body, NULL);
+	sync_keep(run, &run->request, add_query(source_url(run, step->fetch_path, &vars), step->fetch_query, &vars));
 }
 
-/* The body as jsonb; throws if it is none. */
-static Jsonb *
-read_json(HttpExchange *x)
-{
-	/* 'application/json', 'application/problem+json; charset=...' */
-	if (strstr(x->content_type, "json") == NULL)
-		sync_bad_answer("is not JSON");
-	if (strlen(x->body) != x->len || !pg_verify_mbstr(PG_UTF8, x->body, x->len, true))
-		sync_bad_answer("is not UTF-8");
-	mend_escapes(x->body);
-	return DatumGetJsonbP(DirectFunctionCall1(jsonb_in,
-											  CStringGetDatum(pg_any_to_server(x->body, x->len, PG_UTF8))));
-}
+/* ---- from page to page ---- */
 
 static void
-set_last(StoreArray *column, Datum value)
+next_step(SyncRun *run)
 {
-	column->values[column->n - 1] = value;
-	column->nulls[column->n - 1] = false;
-}
+	RestState  *state = run->state;
 
-static void
-add_item(SyncRun *run, Jsonb *item, SyncPage *page, TimestampTz *newest)
-{
-	JsonbValue	v;
-	char	   *id;
-	bool		deleted;
-	TimestampTz time;
-	char	   *payload_path = spec_text(run->spec, "item", NULL, "payload");
-
-	if (!find(spec_text(run->spec, "item", NULL, "id"), item, &v) ||
-		(id = scalar_text(&v)) == NULL || id[0] == '\0')
-		sync_bad_answer("has an item without an id");
-	deleted = find(spec_text(run->spec, "item", NULL, "deleted"), item, &v) &&
-		!(v.type == jbvBool && !v.val.boolean);
-	sync_add_row(page, id, deleted ? "delete" : "snapshot");
-
-	if (find(spec_text(run->spec, "item", NULL, "version"), item, &v))
-	{
-		if (read_time(&v, &time))
-		{
-			*newest = Max(*newest, time);
-			set_last(&page->versions, TimestampTzGetDatum(time));
-		}
-		else
-			set_last(&page->faults, CStringGetTextDatum("the version of the item is not a time"));
-	}
-	if (find(spec_text(run->spec, "item", NULL, "created"), item, &v))
-	{
-		if (read_time(&v, &time))
-			set_last(&page->created, TimestampTzGetDatum(time));
-		else
-			set_last(&page->faults, CStringGetTextDatum("the creation time of the item is not a time"));
-	}
-	if (payload_path == NULL || deleted)
-		set_last(&page->payloads, JsonbPGetDatum(item));
-	else if (find(payload_path, item, &v))
-		set_last(&page->payloads, JsonbPGetDatum(JsonbValueToJsonb(&v)));
+	sync_keep(run, &state->after, NULL);
+	sync_keep(run, &state->mark, NULL);
+	state->steps_since_mark = state->distance = 0;
+	state->received = 0;
+	state->step++;
+	if (state->step < state->nsteps)
+		ask(run);
 	else
-		set_last(&page->faults, CStringGetTextDatum("the item has no payload where the connector looks for it"));
+		sync_keep(run, &run->request, NULL);
 }
 
 static void
@@ -294,79 +201,320 @@ move_on(SyncRun *run, const char *after)
 {
 	RestState  *state = run->state;
 
-	if (after && state->mark && strcmp(after, state->mark) == 0)
+	if (after == NULL)
+	{
+		next_step(run);
+		return;
+	}
+	if (state->mark && strcmp(after, state->mark) == 0)
 		sync_bad_answer("repeats the position of an earlier page");
-	if (after && ++state->steps >= state->distance)
+	if (++state->steps_since_mark >= state->distance)
 	{
 		sync_keep(run, &state->mark, after);
 		state->distance = Max(1, state->distance * 2);
-		state->steps = 0;
+		state->steps_since_mark = 0;
 	}
 	sync_keep(run, &state->after, after);
-	if (after)
-		ask(run);
-	else
-		sync_keep(run, &run->request, NULL);
+	ask(run);
 }
 
+/* A URL that an answer leads to, if that is on the source's own server. */
+static char *
+own_url(SyncRun *run, const char *reference)
+{
+	char	   *url = http_url_resolve(run->request, reference);
+
+	if (url == NULL || !http_url_same_origin(run->url, url))
+		sync_bad_answer("leads to another server");
+	return url;
+}
+
+/* The greatest key of a page, which has to grow from item to item, or items would be lost. */
+static char *
+last_key(RestState *state, const SyncStep *step, JsonbContainer *items)
+{
+	char	   *last = state->after ? state->after : step->page_start;
+
+	for (int i = 0; i < JsonContainerSize(items); i++)
+	{
+		JsonbValue	v;
+		char	   *key;
+
+		if (!sync_find(step->page_key, JsonbValueToJsonb(getIthJsonbValueFromContainer(items, i)), &v) ||
+			(key = sync_scalar_text(&v)) == NULL || key[0] == '\0')
+			sync_bad_answer("has an item without a key to go on from");
+		/* numbers, mostly: a longer one is a greater one */
+		if (last && (strspn(key, "0123456789") == strlen(key) && strspn(last, "0123456789") == strlen(last) ?
+					 (strlen(key) != strlen(last) ? strlen(key) < strlen(last) : strcmp(key, last) <= 0) :
+					 strcmp(key, last) <= 0))
+			sync_bad_answer("is not in the order of the keys that was asked for");
+		last = key;
+	}
+	return last;
+}
+
+/* Where the next page is; NULL = this was the last. */
+static char *
+next_position(SyncRun *run, const SyncStep *step, Jsonb *json, JsonbContainer *items, HttpExchange *x)
+{
+	RestState  *state = run->state;
+	int			n = items ? JsonContainerSize(items) : 0;
+	JsonbValue	v;
+	char	   *next = NULL;
+
+	switch (step->paging)
+	{
+		case SYNC_PAGE_NONE:
+			return NULL;
+		case SYNC_PAGE_OFFSET:
+			if (n > 0 && !(step->total && sync_find(step->total, json, &v) && v.type == jbvNumeric &&
+						   DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v.val.numeric))) <= state->received))
+				next = psprintf(INT64_FORMAT, state->received + (step->page_start ? pg_strtoint64(step->page_start) : 0));
+			return next;
+		case SYNC_PAGE_KEYSET:
+			return n > 0 ? last_key(state, step, items) : NULL;
+		case SYNC_PAGE_LINK:
+			next = http_next_link(x->link);
+			return next ? own_url(run, next) : NULL;
+		case SYNC_PAGE_CURSOR:
+		case SYNC_PAGE_URL:
+			if (sync_find(step->page_next, json, &v))
+				next = sync_scalar_text(&v);
+			if (next == NULL || next[0] == '\0')
+				return NULL;
+			return step->paging == SYNC_PAGE_URL ? own_url(run, next) : next;
+	}
+	return NULL;
+}
+
+/* What the last page of a step has to prove. */
 static void
+check_end(RestState *state, const SyncStep *step, Jsonb *json)
+{
+	JsonbValue	v;
+
+	if (step->end && !sync_page_ends(step, json))
+		sync_bad_answer("ends the list without what proves that it is complete");
+	if (sync_find(step->total, json, &v) && v.type == jbvNumeric &&
+		state->received < DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v.val.numeric))))
+		sync_bad_answer("ends the list with fewer items than it announces");
+}
+
+/* Remember what the next run starts from; false if this one's start is no longer covered. */
+static bool
+note_cursor(SyncRun *run, const SyncStep *step, Jsonb *json, TimestampTz newest)
+{
+	RestState  *state = run->state;
+	JsonbValue	v;
+	TimestampTz time;
+	char	   *token;
+
+	/* a stamp from the future must not make the next run miss what comes before it */
+	newest = Min(newest, run->stamp);
+	if (!TIMESTAMP_NOT_FINITE(newest))
+		sync_keep(run, &state->newest, sync_time_text(newest, SYNC_TIME_ISO));
+	if (sync_find(step->covered, json, &v) && sync_read_time(&v, &time))
+	{
+		time = Min(time, run->stamp);
+		if (state->covered == NULL || time < sync_parse_time(state->covered))
+			sync_keep(run, &state->covered, sync_time_text(time, SYNC_TIME_ISO));
+	}
+	if (sync_find(step->token_next, json, &v) && (token = sync_scalar_text(&v)) != NULL && token[0])
+		sync_keep(run, &state->next_token, step->token_is_url ? own_url(run, token) : token);
+	return !(state->since && sync_find(step->available_from, json, &v) && sync_read_time(&v, &time) &&
+			 time > sync_parse_time(state->since));
+}
+
+/* ---- the driver ---- */
+
+/* A digest of what is read, so that a cursor is not used for anything else. */
+static char *
+description_digest(SyncRun *run)
+{
+	JsonbValue *list = getKeyJsonValueFromContainer(&run->spec->root, "list", 4, NULL);
+	JsonbValue *changes = getKeyJsonValueFromContainer(&run->spec->root, "changes", 7, NULL);
+	SyncVars	vars = {0};
+	StringInfoData text;
+	char	   *result = palloc0(33);
+	const char *error = NULL;
+
+	sync_parameters(run, &vars);
+	initStringInfo(&text);
+	appendStringInfoString(&text, run->url);
+	/* as texts: jsonb has one form */
+	(void) JsonbToCString(&text, list->val.binary.data, 0);
+	if (changes)
+		(void) JsonbToCString(&text, changes->val.binary.data, 0);
+	if (vars.parameters)
+		(void) JsonbToCString(&text, &vars.parameters->root, 0);
+	if (vars.own_parameters)
+		(void) JsonbToCString(&text, &vars.own_parameters->root, 0);
+	if (!pg_md5_hash(text.data, text.len, result, &error))
+		ereport(ERROR, (errcode(ERRCODE_INTERNAL_ERROR), errmsg("could not compute a digest: %s", error ? error : "")));
+	return result;
+}
+
+static bool
 rest_begin(SyncRun *run)
 {
 	RestState  *state = palloc0(sizeof(RestState));
+	char	   *of = sync_member(run->cursor, "of");
+	char	   *number;
 
 	run->state = state;
-	run->method = "GET";
-	run->nheaders = 1;
-	run->headers[0] = "Accept: application/json";
+	sync_read_spec(run->spec, &state->spec);
+	state->digest = description_digest(run);
 	state->since = sync_member(run->cursor, "since");
+	state->token = sync_member(run->cursor, "token");
+	if (run->cursor && ((of && strcmp(of, state->digest) != 0) ||
+						(state->spec.changes_by_token ? state->token == NULL : state->since == NULL)))
+		return false;
+	state->steps = &state->spec.list;
+	state->nsteps = 1;
+	if (run->cursor && state->spec.nchanges > 0)
+	{
+		state->steps = state->spec.changes;
+		state->nsteps = state->spec.nchanges;
+	}
+	number = sync_member(run->progress, "step");
+	state->step = number ? Min(pg_strtoint32(number), state->nsteps - 1) : 0;
+	number = sync_member(run->progress, "received");
+	state->received = number ? pg_strtoint64(number) : 0;
 	state->after = sync_member(run->progress, "after");
 	state->newest = sync_member(run->progress, "newest");
+	state->covered = sync_member(run->progress, "covered");
+	state->next_token = sync_member(run->progress, "token");
 	if (state->newest == NULL)
 		sync_keep(run, &state->newest, state->since);
+	run->rate = state->spec.rate;
 	ask(run);
+	return true;
+}
+
+static SyncClass
+rest_classify(SyncRun *run, HttpExchange *x)
+{
+	RestState  *state = run->state;
+
+	if (x->fault == HTTP_ANSWERED && sync_answer_listed(run->spec, "limits", x->status, x->body, x->len))
+		return SYNC_RATE;
+	if (run->cursor && x->fault == HTTP_ANSWERED && state->fetch == NIL &&
+		sync_answer_listed(run->spec, "lost", x->status, x->body, x->len))
+		return SYNC_LOST;
+	return sync_classify(x);
+}
+
+static Jsonb *
+read_json(HttpExchange *x)
+{
+	Jsonb	   *json;
+
+	/* 'application/json', 'application/problem+json; charset=...' */
+	if (strstr(x->content_type, "json") == NULL)
+		sync_bad_answer("is not JSON");
+	json = sync_parse_json(x->body, x->len);
+	if (json == NULL)
+		sync_bad_answer("is not UTF-8");
+	return json;
+}
+
+/* An item that was not whole has come; or it is gone meanwhile. */
+static void
+take_fetched(SyncRun *run, HttpExchange *x, SyncPage *page)
+{
+	RestState  *state = run->state;
+	TimestampTz newest = state->newest ? sync_parse_time(state->newest) : DT_NOBEGIN;
+	char	   *id = linitial(state->fetch);
+	char	   *then;
+
+	if (x->status == 404 || x->status == 410)
+		sync_add_row(page, id, "gone");
+	else
+	{
+		sync_check_status(x, 200);
+		sync_add_item(current(state), read_json(x), page, &newest);
+	}
+	state->fetch = list_delete_first(state->fetch);
+	if (state->fetch != NIL)
+	{
+		ask_for_item(run);
+		return;
+	}
+	then = state->fetch_then;
+	state->fetch_then = NULL;
+	move_on(run, then);
+}
+
+static void
+take_items(SyncRun *run, const SyncStep *step, JsonbContainer *items, SyncPage *page, TimestampTz *newest)
+{
+	RestState  *state = run->state;
+	int			n = items ? JsonContainerSize(items) : 0;
+
+	for (int i = 0; i < n; i++)
+	{
+		Jsonb	   *item = JsonbValueToJsonb(getIthJsonbValueFromContainer(items, i));
+		JsonbValue	v;
+
+		if (sync_item_is_whole(step, item) || !sync_find(step->item.id, item, &v))
+			sync_add_item(step, item, page, newest);
+		else
+		{
+			MemoryContext old = MemoryContextSwitchTo(run->context);
+
+			state->fetch = lappend(state->fetch, sync_scalar_text(&v));
+			MemoryContextSwitchTo(old);
+		}
+	}
+	state->received_before = state->received;
+	state->received += n;
 }
 
 static bool
 rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 {
 	RestState  *state = run->state;
+	SyncStep   *step = current(state);
+	TimestampTz newest = state->newest ? sync_parse_time(state->newest) : DT_NOBEGIN;
+	JsonbContainer *items;
 	Jsonb	   *json;
-	JsonbValue	items;
-	JsonbValue	next;
-	TimestampTz newest = state->newest ? parse_time(state->newest) : DT_NOBEGIN;
-	char	   *after = NULL;
-	int			n;
+	char	   *next;
 
 	sync_check_answered(x);
+	if (state->fetch != NIL)
+	{
+		take_fetched(run, x, page);
+		return true;
+	}
 	sync_check_status(x, 200);
 	json = read_json(x);
-	if (!find(spec_text(run->spec, "list", NULL, "items"), json, &items) ||
-		items.type != jbvBinary || !JsonContainerIsArray(items.val.binary.data))
-		sync_bad_answer("has no list of items where the connector looks for it");
-	n = JsonContainerSize(items.val.binary.data);
-	if (n > MAX_ITEMS)
-		sync_bad_answer("has more than 10,000 items on a page");
-	for (int i = 0; i < n; i++)
-		add_item(run, JsonbValueToJsonb(getIthJsonbValueFromContainer(items.val.binary.data, i)), page, &newest);
-
-	if (find(spec_text(run->spec, "list", "page", "next"), json, &next))
-		after = scalar_text(&next);
-	if (after && after[0] == '\0')
-		after = NULL;
-	/* a stamp from the future must not make the next run miss what comes before it */
-	newest = Min(newest, run->stamp);
-	if (!TIMESTAMP_NOT_FINITE(newest))
-		sync_keep(run, &state->newest, time_text(newest));
-	move_on(run, after);
+	items = sync_page_items(step, json, step->end && (sync_page_ends(step, json) || sync_find(step->page_next, json, &(JsonbValue) {0})));
+	take_items(run, step, items, page, &newest);
+	/* the time of a tombstone says nothing of how far the changes were shown */
+	if (!note_cursor(run, step, json, step->only_known && state->newest ? sync_parse_time(state->newest) : newest))
+		return false;
+	next = next_position(run, step, json, items, x);
+	if (next == NULL)
+		check_end(state, step, json);
+	if (state->fetch != NIL)
+	{
+		sync_keep(run, &state->fetch_then, next);
+		ask_for_item(run);
+	}
+	else
+		move_on(run, next);
 	return true;
 }
 
+/* While items are fetched, their page is where a run would go on. */
 static Datum
 rest_progress(SyncRun *run)
 {
 	RestState  *state = run->state;
-	const char *names[] = {"after", "newest"};
-	const char *values[] = {state->after, state->newest};
+	const char *names[] = {"step", "after", "received", "newest", "covered", "token"};
+	const char *values[] = {psprintf("%d", state->step), state->after,
+		psprintf(INT64_FORMAT, state->fetch != NIL ? state->received_before : state->received),
+	state->newest, state->covered, state->next_token};
 
 	return sync_object(lengthof(names), names, values);
 }
@@ -375,10 +523,17 @@ static Datum
 rest_cursor(SyncRun *run)
 {
 	RestState  *state = run->state;
-	const char *name = "since";
-	const char *value = state->newest;
+	const char *names[] = {"since", "token", "of"};
+	const char *values[] = {NULL, NULL, state->digest};
 
-	return sync_object(1, &name, &value);
+	if (state->spec.changes_by_token)
+		values[1] = state->next_token;
+	else if (state->spec.changes_by_since)
+		values[0] = state->covered ? state->covered : state->newest;
+	/* nothing to start from: the next run reads everything, too */
+	if (values[0] == NULL && values[1] == NULL)
+		return (Datum) 0;
+	return sync_object(lengthof(names), names, values);
 }
 
-const SyncDriver sync_rest = {"rest", rest_begin, rest_read, rest_progress, rest_cursor};
+const SyncDriver sync_rest = {"rest", rest_begin, rest_classify, rest_read, rest_progress, rest_cursor};

@@ -17,7 +17,6 @@
 #include "compat.h"
 #include "guc.h"
 #include "store/guard.h"
-#include "store/secret.h"
 #include "sync/sync.h"
 
 static SyncRun *runs = NULL;	/* under way */
@@ -26,10 +25,7 @@ static SyncRun *starting = NULL;	/* not prepared yet, or not even committed */
 static void
 free_run(SyncRun *run)
 {
-	if (run->password)
-		explicit_bzero(run->password, strlen(run->password));
-	if (run->token)
-		explicit_bzero(run->token, strlen(run->token));
+	sync_auth_free(run);
 	MemoryContextDelete(run->context);
 }
 
@@ -94,7 +90,9 @@ make_run(const char *tenant, uint64 row)
 	run->progress = column_jsonb(row, 7);
 	run->spec = column_jsonb(row, 9);
 	run->failures = (int) store_int8(row, 10);
+	run->settings = settings;
 	run->url = sync_member(settings, "url");
+	run->header_context = AllocSetContextCreate(context, "contactsync headers", ALLOCSET_SMALL_SIZES);
 	run->allow_http = member_true(settings, "allow_http");
 	run->allow_private = member_true(settings, "allow_private");
 	while (run->url[0] && run->url[strlen(run->url) - 1] == '/')
@@ -142,20 +140,44 @@ sync_next_started(void)
 	return run;
 }
 
+/* Begin again with everything: the provider does not know where we left off. */
+static void
+restart_in_full(SyncRun *run)
+{
+	StoreArray	id;
+	MemoryContext old;
+
+	store_array_init(&id, INT8OID);
+	store_array_add(&id, Int64GetDatum(run->id), false);
+	store_run("SELECT contactsync._restart_run(($1)[1])", 1, (StoreArray *[]) {&id});
+	run->full = true;
+	run->cursor = run->progress = NULL;
+	run->retries = 0;
+	old = MemoryContextSwitchTo(run->context);
+	if (!run->driver->begin(run))
+		elog(ERROR, "a full run has no use for a cursor");
+	MemoryContextSwitchTo(old);
+}
+
 void
 sync_prepare(SyncRun *run)
 {
 	Guard		guard;
 	MemoryContext old;
+	bool		begun;
 
 	guard_enter(&guard, run->tenant);
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
 	old = MemoryContextSwitchTo(run->context);
 	run->driver = find_driver(sync_member(run->spec, "driver"));
-	run->username = secret_get(run->source, "username");
-	run->password = secret_get(run->source, "password");
-	run->token = secret_get(run->source, "token");
-	run->driver->begin(run);
+	sync_auth_prepare(run);
+	begun = run->driver->begin(run);
 	MemoryContextSwitchTo(old);
+	if (!begun)
+		restart_in_full(run);
+	sync_auth_renew(run);
+	SPI_finish();
 	guard_leave(&guard);
 }
 
@@ -176,14 +198,7 @@ send_request(HttpEngine *engine, SyncRun *run)
 {
 	HttpRequest request = {0};
 
-	request.method = run->method;
-	request.url = run->request;
-	request.body = run->body;
-	request.nheaders = run->nheaders;
-	request.headers = run->headers;
-	request.username = run->username;
-	request.password = run->password;
-	request.token = run->token;
+	sync_auth_fill(run, &request);
 	request.allow_http = run->allow_http;
 	request.allow_private = run->allow_private;
 	request.owner = run;
@@ -204,10 +219,21 @@ sync_proceed(HttpEngine *engine)
 			free_run(run);
 			continue;
 		}
-		if (run->request && !run->sent)
+		if (run->request && !run->sent && sync_may_send(run))
 			send_request(engine, run);
 		p = &run->next;
 	}
+}
+
+TimestampTz
+sync_next_send(void)
+{
+	TimestampTz next = DT_NOEND;
+
+	for (SyncRun *run = runs; run; run = run->next)
+		if (run->request && !run->sent)
+			next = Min(next, run->not_before);
+	return next;
 }
 
 bool
@@ -229,6 +255,29 @@ sync_check_answered(HttpExchange *x)
 		ereport(ERROR, (errcode(codes[x->fault]), errmsg("%s", x->error)));
 }
 
+SyncClass
+sync_classify(HttpExchange *x)
+{
+	if (x->fault != HTTP_ANSWERED)
+		return x->fault == HTTP_FAILED ? SYNC_TRANSIENT : SYNC_PERMANENT;
+	switch (x->status)
+	{
+		case 408:				/* request timeout */
+		case 423:				/* locked */
+		case 425:				/* too early */
+			return SYNC_TRANSIENT;
+		case 429:
+			return SYNC_RATE;
+		case 401:
+			return SYNC_AUTH;
+		case 501:
+		case 505:
+			return SYNC_PERMANENT;
+		default:
+			return x->status >= 500 ? SYNC_TRANSIENT : x->status >= 400 ? SYNC_PERMANENT : SYNC_FINE;
+	}
+}
+
 void
 sync_check_status(HttpExchange *x, int expected)
 {
@@ -240,7 +289,8 @@ sync_check_status(HttpExchange *x, int expected)
 	if (x->status >= 300 && x->status < 400)
 		ereport(ERROR, (errcode(ERRCODE_PROTOCOL_VIOLATION),
 						errmsg("the provider redirects, which is not followed: status %d", x->status)));
-	ereport(ERROR, (errcode(x->status == 429 || x->status >= 500 ? ERRCODE_CONNECTION_FAILURE : ERRCODE_PROTOCOL_VIOLATION),
+	ereport(ERROR, (errcode(sync_classify(x) == SYNC_RATE || x->status >= 500 || sync_classify(x) == SYNC_TRANSIENT ?
+							ERRCODE_CONNECTION_FAILURE : ERRCODE_PROTOCOL_VIOLATION),
 					errmsg("the provider answered with status %d instead of %d", x->status, expected)));
 }
 
@@ -309,8 +359,8 @@ sync_add_row(SyncPage *page, const char *id, const char *kind)
 		store_array_add(columns[i], (Datum) 0, true);
 }
 
-static void
-page_init(SyncPage *page)
+void
+sync_page_init(SyncPage *page)
 {
 	static const Oid types[6] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID};
 	StoreArray *columns[6];
@@ -322,53 +372,95 @@ page_init(SyncPage *page)
 		store_array_init(columns[i], types[i]);
 }
 
-/* Begin again with everything: the provider does not know where we left off. */
-static void
-restart_in_full(SyncRun *run, StoreArray *id)
+void
+sync_parameters(SyncRun *run, SyncVars *vars)
 {
-	MemoryContext old;
+	Jsonb	   *of[] = {run->spec, run->settings};
+	Jsonb	  **to[] = {&vars->parameters, &vars->own_parameters};
 
-	store_run("SELECT contactsync._restart_run(($1)[1])", 1, (StoreArray *[]) {id});
-	run->full = true;
-	run->cursor = run->progress = NULL;
-	old = MemoryContextSwitchTo(run->context);
-	run->driver->begin(run);
-	MemoryContextSwitchTo(old);
+	for (int i = 0; i < lengthof(of); i++)
+	{
+		JsonbValue *v = getKeyJsonValueFromContainer(&of[i]->root, "parameters", 10, NULL);
+
+		*to[i] = v && v->type == jbvBinary ? JsonbValueToJsonb(v) : NULL;
+	}
+}
+
+void
+sync_add_header(SyncRun *run, const char *header)
+{
+	if (run->nheaders == 0)
+		MemoryContextReset(run->header_context);
+	if (run->nheaders == SYNC_MAX_HEADERS)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROGRAM_LIMIT_EXCEEDED),
+				 errmsg("the connector's request has too many headers")));
+	run->headers[run->nheaders++] = MemoryContextStrdup(run->header_context, header);
+}
+
+/* Store what an answer brought, with the position after it. */
+static void
+take_page(SyncRun *run, HttpExchange *x)
+{
+	SyncPage	page;
+	StoreArray	id;
+	StoreArray	json;
+	Datum		cursor;
+
+	sync_page_init(&page);
+	run->retries = 0;
+	if (!run->driver->read(run, x, &page))
+	{
+		restart_in_full(run);
+		return;
+	}
+	store_array_init(&id, INT8OID);
+	store_array_add(&id, Int64GetDatum(run->id), false);
+	store_array_init(&json, JSONBOID);
+	store_array_add(&json, run->driver->progress(run), false);
+	store_run("SELECT contactsync._store_page(($1)[1], $2, $3, $4, $5, $6, $7, $8, $9, ($10)[1])", 10,
+			  (StoreArray *[]) {&id, &page.ids, &page.kinds, &page.versions, &page.created, &page.modified,
+			  &page.payloads, &page.etags, &page.faults, &json});
+	if (run->request == NULL)
+	{
+		cursor = run->driver->cursor(run);
+		json.values[0] = cursor;
+		json.nulls[0] = cursor == (Datum) 0;
+		store_run("SELECT contactsync._finish_run(($1)[1], ($2)[1])", 2, (StoreArray *[]) {&id, &json});
+	}
 }
 
 void
 sync_answer(SyncRun *run, HttpExchange *x)
 {
 	Guard		guard;
-	SyncPage	page;
-	StoreArray	id;
-	StoreArray	json;
-	Datum		cursor;
+	bool		for_token = sync_auth_due(run);
+	SyncClass	class;
 
 	guard_enter(&guard, run->tenant);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	page_init(&page);
-	store_array_init(&id, INT8OID);
-	store_array_add(&id, Int64GetDatum(run->id), false);
 	run->sent = false;
-	if (!run->driver->read(run, x, &page))
-		restart_in_full(run, &id);
-	else
+	class = for_token ? sync_auth_classify(run, x) : run->driver->classify(run, x);
+	if ((class == SYNC_TRANSIENT || class == SYNC_RATE) && sync_try_later(run, x, class == SYNC_RATE))
+		 /* the same request again */ ;
+	else if (class == SYNC_RATE)
+		ereport(ERROR,
+				(errcode(ERRCODE_CONNECTION_FAILURE),
+				 errmsg("the provider's limit of requests is reached: status %d", x->status)));
+	else if (for_token)
+		sync_auth_answer(run, x);
+	else if (class == SYNC_LOST)
+		restart_in_full(run);
+	else if (class != SYNC_AUTH || !sync_auth_refused(run))
 	{
-		store_array_init(&json, JSONBOID);
-		store_array_add(&json, run->driver->progress(run), false);
-		store_run("SELECT contactsync._store_page(($1)[1], $2, $3, $4, $5, $6, $7, $8, $9, ($10)[1])", 10,
-				  (StoreArray *[]) {&id, &page.ids, &page.kinds, &page.versions, &page.created, &page.modified,
-				  &page.payloads, &page.etags, &page.faults, &json});
-		if (run->request == NULL)
-		{
-			cursor = run->driver->cursor(run);
-			json.values[0] = cursor;
-			json.nulls[0] = cursor == (Datum) 0;
-			store_run("SELECT contactsync._finish_run(($1)[1], ($2)[1])", 2, (StoreArray *[]) {&id, &json});
-		}
+		if (class == SYNC_FINE)
+			sync_auth_accepted(run);
+		take_page(run, x);
+		sync_note_limits(run, x);
 	}
+	if (run->request && !sync_auth_due(run))
+		sync_auth_renew(run);
 	SPI_finish();
 	guard_leave(&guard);
 }

@@ -577,13 +577,14 @@ worker_main(Datum arg)
 		}
 		/* what a page brought is applied at once */
 		look |= take_answers(context, engine);
+		sync_proceed(engine);
 		if (woken())
 			look = true;
 		if (look)
 			continue;
 		if (worker_shared == NULL && (begun || !active) && sync_idle())
 			proc_exit(0);
-		wait_for_something(engine, next_poll);
+		wait_for_something(engine, Min(next_poll, sync_next_send()));
 		look = woken() || next_poll <= GetCurrentTimestamp() || TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), IDLE_MS);
 	}
 }

@@ -23,6 +23,7 @@ $node->append_conf('postgresql.conf', qq{
 shared_preload_libraries = 'contactsync'
 contactsync.secret_directory = '$dir/secrets'
 contactsync.http_timeout = 60
+contactsync.http_retries = 0
 restart_after_crash = on
 });
 $node->start;
