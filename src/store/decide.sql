@@ -63,13 +63,18 @@ BEGIN
 	IF relinked IS NOT NULL THEN
 		PERFORM contactsync._refold(relinked, 'decision', cause_id);
 	END IF;
-	SELECT pg_catalog.array_agg(DISTINCT r.contact_id) INTO contacts
-	FROM contactsync.decisions d, pg_catalog.unnest(d.records) u (id), contactsync.records r
-	WHERE d.tenant_id = contactsync.current_tenant() AND d.id = ANY (decisions) AND d.kind IN ('resolve', 'override', 'release')
-		AND r.tenant_id = contactsync.current_tenant() AND r.id = u.id AND r.contact_id IS NOT NULL;
-	IF contacts IS NOT NULL THEN
+	-- some at a time, as process() does
+	FOR contacts IN
+		SELECT pg_catalog.array_agg(n.contact_id) FROM (
+			SELECT r.contact_id, pg_catalog.row_number() OVER () AS i
+			FROM contactsync.decisions d, pg_catalog.unnest(d.records) u (id), contactsync.records r
+			WHERE d.tenant_id = contactsync.current_tenant() AND d.id = ANY (decisions) AND d.kind IN ('resolve', 'override', 'release')
+				AND r.tenant_id = contactsync.current_tenant() AND r.id = u.id AND r.contact_id IS NOT NULL
+			GROUP BY r.contact_id) n
+		GROUP BY n.i / 1000
+	LOOP
 		PERFORM contactsync._resolve_contacts(contacts, 'decision', cause_id);
-	END IF;
+	END LOOP;
 END
 $$;
 
@@ -249,7 +254,52 @@ COMMENT ON FUNCTION contactsync.release_override(uuid, text, text) IS
 GRANT EXECUTE ON FUNCTION contactsync.override_field(uuid, text, jsonb, text), contactsync.release_override(uuid, text, text)
 	TO contactsync_app, contactsync_admin;
 
+-- ---- back to what was ----
+
+CREATE FUNCTION contactsync._revert_contact(contact uuid, ts timestamptz, reason text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	who uuid;
+	was contactsync.contact;
+	difference record;
+	whole bigint;
+	cell record;
+	name text;
+	value jsonb;
+	decided record;
+BEGIN
+	PERFORM contactsync._require_active();
+	PERFORM contactsync._lock_tenant();
+	IF ts IS NULL THEN
+		RAISE EXCEPTION 'the time must not be null' USING ERRCODE = 'null_value_not_allowed';
+	END IF;
+	who := contactsync._holder(contact);
+	was := contactsync._contact_as_of(contact, ts);
+	IF was IS NULL THEN
+		RAISE EXCEPTION 'there was no such contact at that time' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Give a time at which contactsync.contact_as_of() shows it.';
+	END IF;
+	SELECT p.* INTO difference FROM contactsync._patch(contactsync._edited(who), was) p;
+	FOR name, value IN SELECT f.key, f.value FROM pg_catalog.jsonb_each(difference.cells) f
+	LOOP
+		whole := coalesce(whole, contactsync._decide('revert', contactsync._records_of(who), note => reason));
+		SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), name, value) c;
+		SELECT o.* INTO decided FROM contactsync._override(who, cell.field, cell.element, cell.decided, NULL, reason, whole) o;
+	END LOOP;
+	IF whole IS NOT NULL THEN
+		PERFORM contactsync._resolve_contacts(ARRAY[who], 'decision', whole);
+	END IF;
+	RETURN whole;
+END
+$$;
+CREATE FUNCTION contactsync.revert_contact(contact uuid, ts timestamptz, reason text DEFAULT NULL) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.revert_contact(uuid, timestamptz, text) IS
+	'Make a contact what contact_as_of() shows for a time, by overrides of all that differs. Returns the decision, for undo() of all of it at once, or NULL if nothing differs. Errors: P0002 no such contact, 22023 not then, 22004.';
+GRANT EXECUTE ON FUNCTION contactsync.revert_contact(uuid, timestamptz, text) TO contactsync_app, contactsync_admin;
+
 CREATE VIEW contactsync.overrides WITH (security_invoker = true) AS
+WITH p AS MATERIALIZED (SELECT contactsync.current_policy() AS policy)
 SELECT c.id AS contact_id,
 	contactsync._cell_name(d.field, d.element) AS field,
 	contactsync._cell_value(d.field, d.element, d.value) AS value,
@@ -260,7 +310,8 @@ SELECT c.id AS contact_id,
 	d.decided_by,
 	d.note AS reason,
 	d.id AS decision
-FROM contactsync.decisions d
+FROM p
+CROSS JOIN contactsync.decisions d
 CROSS JOIN LATERAL (
 	SELECT DISTINCT r.contact_id FROM contactsync.records r
 	WHERE r.tenant_id = d.tenant_id AND r.id = ANY (d.records)) h
@@ -273,9 +324,9 @@ WHERE d.tenant_id = contactsync.current_tenant() AND d.kind = 'override' AND d.u
 		WHERE l.tenant_id = d.tenant_id AND l.records && mine.ids AND l.undone_by IS NULL
 			AND CASE l.kind WHEN 'release' THEN l.target = d.id
 				WHEN 'override' THEN (l.decided_at, l.id) > (d.decided_at, d.id)
-					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync._unit(d.field))
+					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync.merge_policy_unit(p.policy, d.field))
 				WHEN 'resolve' THEN (l.decided_at, l.id) > (d.decided_at, d.id)
-					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync._unit(d.field))
+					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync.merge_policy_unit(p.policy, d.field))
 				ELSE false END)
 	AND NOT (d.value IS NULL AND d.element <> '' AND contactsync.contact_provenance(c.contact) ? contactsync._cell_name(d.field, d.element));
 COMMENT ON VIEW contactsync.overrides IS

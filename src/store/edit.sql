@@ -1,7 +1,7 @@
 -- Applications' edits: what is done to the view directory is an observation of
 -- the source "app", and weighed by the rules as any other.
 
-CREATE FUNCTION contactsync._patch(old contactsync.contact, new contactsync.contact, OUT patch jsonb, OUT removed text[])
+CREATE FUNCTION contactsync._patch(old contactsync.contact, new contactsync.contact, OUT patch jsonb, OUT cells jsonb)
 	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_patch_sql';
 CREATE FUNCTION contactsync._apply_event(inbox_id bigint) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_apply_event_sql';
@@ -68,7 +68,7 @@ CREATE FUNCTION contactsync._edited(who uuid) RETURNS contactsync.contact
 $$;
 
 -- The fields of a patch that did not become what was asked for.
-CREATE FUNCTION contactsync._missed(patch jsonb, removed text[], got contactsync.contact, wanted contactsync.contact) RETURNS text
+CREATE FUNCTION contactsync._missed(patch jsonb, cells jsonb, got contactsync.contact, wanted contactsync.contact) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT pg_catalog.string_agg(pg_catalog.format('"%s"', f.key), ', ' ORDER BY f.key)
 	FROM contactsync._patch(got, contactsync.contact_of_jsonb(contactsync.contact_to_jsonb(got)
@@ -77,8 +77,8 @@ CREATE FUNCTION contactsync._missed(patch jsonb, removed text[], got contactsync
 	-- of lists, others may have more
 	WHERE f.value ? 'add' OR pg_catalog.jsonb_typeof(f.value) <> 'object'
 		OR f.key = 'metadata' AND EXISTS (SELECT FROM pg_catalog.jsonb_each(f.value) k WHERE k.value <> 'null')
-		OR EXISTS (SELECT FROM pg_catalog.unnest(m.removed) r WHERE r = ANY (_missed.removed)
-			AND (pg_catalog.starts_with(r, f.key || ':') OR pg_catalog.starts_with(r, f.key || '.')))
+		OR EXISTS (SELECT FROM pg_catalog.jsonb_each(m.cells) r WHERE r.value = 'null' AND _missed.cells -> r.key = 'null'
+			AND (pg_catalog.starts_with(r.key, f.key || ':') OR pg_catalog.starts_with(r.key, f.key || '.')))
 $$;
 
 -- The contact that an edit of the directory made or changed.
@@ -141,9 +141,10 @@ BEGIN
 	WHERE r.tenant_id = contactsync.current_tenant() AND r.source = 'app' AND r.source_id = record_key;
 
 	-- an element that others assert is not gone because "app" does not: it is for the user to say so
-	FOREACH name IN ARRAY edit.removed LOOP
-		CONTINUE WHEN NOT contactsync.contact_provenance(contactsync._edited(who)) ? name;
-		SELECT c.* INTO cell FROM contactsync._cell(name, 'null') c;
+	FOR name IN SELECT c.key FROM pg_catalog.jsonb_each(edit.cells) c
+		WHERE c.value = 'null' AND c.key ~ '[:.]' AND contactsync.contact_provenance(contactsync._edited(who)) ? c.key
+	LOOP
+		SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), name, 'null') c;
 		SELECT o.* INTO decided FROM contactsync._override(who, cell.field, cell.element, NULL, NULL, 'removed in directory', NULL) o;
 		last_decision := coalesce(decided.decision, last_decision);
 	END LOOP;
@@ -151,7 +152,7 @@ BEGIN
 		PERFORM contactsync._resolve_contacts(ARRAY[who], 'decision', last_decision);
 	END IF;
 
-	missed := contactsync._missed(edit.patch, edit.removed, contactsync._edited(who), new);
+	missed := contactsync._missed(edit.patch, edit.cells, contactsync._edited(who), new);
 	IF missed IS NOT NULL THEN
 		RAISE NOTICE 'what was said of % is not all of what the contact has now', missed USING
 			HINT = 'Other sources rank before "app", or say something else: see contactsync.explain(). contactsync.override_field() is above all rules.';

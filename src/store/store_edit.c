@@ -4,11 +4,9 @@
  */
 #include "postgres.h"
 
-#include "catalog/pg_type.h"
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
@@ -19,7 +17,7 @@
 
 PG_FUNCTION_INFO_V1(store_patch_sql);
 
-/* Of what an edit says about a list. */
+/* What an edit says about a list. */
 typedef struct ListEdit
 {
 	StringInfoData add;			/* elements that are new or differ; of metadata, members */
@@ -57,8 +55,28 @@ add_member(StringInfo buf, int n, const ContactItem *item, bool gone)
 	contact_item_to_json(buf, item);
 }
 
+/* A cell, by the name that users give it, and its new value. */
 static void
-diff_list(const ContactValue *old, const ContactValue *new, ContactField field, ListEdit *edit, StoreArray *removed)
+add_cell(StringInfo cells, const ContactItem *item, bool gone)
+{
+	StringInfoData name;
+
+	initStringInfo(&name);
+	appendStringInfoString(&name, contact_field_names[item->field]);
+	if (item->key.len > 0)
+		appendStringInfo(&name, "%c%.*s", item->field == CF_METADATA ? '.' : ':', item->key.len, item->key.ptr);
+	if (cells->len > 1)
+		appendStringInfoString(cells, ", ");
+	escape_json(cells, name.data);
+	appendStringInfoString(cells, ": ");
+	if (gone)
+		appendStringInfoString(cells, "null");
+	else
+		contact_item_to_json(cells, item);
+}
+
+static void
+diff_list(const ContactValue *old, const ContactValue *new, ContactField field, ListEdit *edit, StringInfo cells)
 {
 	initStringInfo(&edit->add);
 	initStringInfo(&edit->remove);
@@ -68,13 +86,14 @@ diff_list(const ContactValue *old, const ContactValue *new, ContactField field, 
 		const ContactItem *item = &new->items[i];
 		int			was = item->field == field ? contact_find(old, field, item->key) : -1;
 
-		if (item->field == field && (was < 0 || differs(&old->items[was], item)))
-			add_member(&edit->add, edit->nadd++, item, false);
+		if (item->field != field || (was >= 0 && !differs(&old->items[was], item)))
+			continue;
+		add_member(&edit->add, edit->nadd++, item, false);
+		add_cell(cells, item, false);
 	}
 	for (int i = 0; i < old->nitems; i++)
 	{
 		const ContactItem *item = &old->items[i];
-		StringInfoData name;
 
 		if (item->field != field || contact_find(new, field, item->key) >= 0)
 			continue;
@@ -82,24 +101,21 @@ diff_list(const ContactValue *old, const ContactValue *new, ContactField field, 
 			add_member(&edit->add, edit->nadd++, item, true);
 		else
 			add_member(&edit->remove, edit->nremove++, item, true);
-		initStringInfo(&name);
-		appendStringInfo(&name, "%s%c%.*s", contact_field_names[field], field == CF_METADATA ? '.' : ':',
-						 item->key.len, item->key.ptr);
-		store_array_add(removed, CStringGetTextDatum(name.data), false);
+		add_cell(cells, item, true);
 	}
 }
 
 /*
- * _patch(old contact, new contact, OUT patch jsonb, OUT removed text[])
- *		What makes the one of the other; removed names the elements of lists that
- *		are gone.
+ * _patch(old contact, new contact, OUT patch jsonb, OUT cells jsonb)
+ *		What makes the one of the other, as a patch, and as an object of each cell's
+ *		name and value; null = gone.
  */
 Datum
 store_patch_sql(PG_FUNCTION_ARGS)
 {
 	ContactValue old = {0};
 	ContactValue new;
-	StoreArray	removed;
+	StringInfoData cells;
 	StringInfoData buf;
 	TupleDesc	desc;
 	Datum		values[2];
@@ -111,16 +127,17 @@ store_patch_sql(PG_FUNCTION_ARGS)
 	if (!PG_ARGISNULL(0))
 		contact_deform(PG_GETARG_CONTACT_P(0), &old);
 	contact_deform(PG_GETARG_CONTACT_P(1), &new);
-	store_array_init(&removed, TEXTOID);
 	initStringInfo(&buf);
+	initStringInfo(&cells);
 	appendStringInfoChar(&buf, '{');
+	appendStringInfoChar(&cells, '{');
 	for (int f = 0; f < CF_COUNT; f++)
 	{
 		if (CF_IS_LIST(f))
 		{
 			ListEdit	edit;
 
-			diff_list(&old, &new, f, &edit, &removed);
+			diff_list(&old, &new, f, &edit, &cells);
 			if (edit.nadd + edit.nremove == 0)
 				continue;
 			appendStringInfo(&buf, "%s\"%s\": {", first ? "" : ", ", contact_field_names[f]);
@@ -148,11 +165,13 @@ store_patch_sql(PG_FUNCTION_ARGS)
 				appendStringInfoString(&buf, "null");
 			else
 				contact_item_to_json(&buf, &new.items[b]);
+			add_cell(&cells, b < 0 ? &old.items[a] : &new.items[b], b < 0);
 		}
 		first = false;
 	}
 	appendStringInfoChar(&buf, '}');
 	values[0] = DirectFunctionCall1(jsonb_in, CStringGetDatum(buf.data));
-	values[1] = PointerGetDatum(construct_array(removed.values, removed.n, TEXTOID, -1, false, TYPALIGN_INT));
+	appendStringInfoChar(&cells, '}');
+	values[1] = DirectFunctionCall1(jsonb_in, CStringGetDatum(cells.data));
 	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

@@ -292,7 +292,7 @@ CREATE INDEX decisions_records_idx ON contactsync.decisions USING gin (records);
 CREATE INDEX decisions_target_idx ON contactsync.decisions (tenant_id, target) WHERE target IS NOT NULL;
 CREATE INDEX decisions_part_of_idx ON contactsync.decisions (tenant_id, part_of) WHERE part_of IS NOT NULL;
 COMMENT ON TABLE contactsync.decisions IS 'What a person or an agreed rule settled. A decision names the records it is about and follows them.';
-COMMENT ON COLUMN contactsync.decisions.kind IS 'resolve, override: of a cell; release: of the override in target; link, unlink, merge, split: of records and others; revert: of its parts; undo: of target.';
+COMMENT ON COLUMN contactsync.decisions.kind IS 'resolve, override: of a cell; release: of the override in target; link, unlink, merge, split: of records and others; revert, bulk: of their parts; undo: of target.';
 COMMENT ON COLUMN contactsync.decisions.others IS 'The other side of a decision about identity; records is the one that keeps its id.';
 COMMENT ON COLUMN contactsync.decisions.target IS 'The decision that this one undoes or releases.';
 COMMENT ON COLUMN contactsync.decisions.part_of IS 'The decision of which this one is a part, and is undone with.';
