@@ -6,7 +6,9 @@
  *	store_mapping.c		payloads as their source's connector reads them
  *	store_observe.c		inbox -> observations -> records
  *	store_link.c		records -> clusters -> contact ids
- *	store_resolve.c		contacts, conflicts and their audit rows
+ *	store_fresh.c		new records that nothing can link to others
+ *	store_resolve.c		contacts and conflicts
+ *	store_audit.c		audit rows of contacts
  *	store_apply.c		process(): the batches, and what calls what
  *	store_explain.c		explain()
  *
@@ -41,6 +43,9 @@ typedef struct StoreRecord
 	bool		refold;
 	bool		restamped;		/* all of its evidence is taken anew */
 	MergeCoverage was_uncovered;	/* before the batch */
+	bool		fresh;			/* not stored yet */
+	bool		relink;			/* something that decides its links has changed */
+	bool		alone;			/* fresh, and nothing can link it: contact_id is minted */
 } StoreRecord;
 
 /* The columns that store_read_record reads, of records r and sources s. */
@@ -73,6 +78,28 @@ typedef struct StoreArray
 	bool	   *nulls;
 } StoreArray;
 
+/*
+ * Rows for a statement, which sees them as the relation u; put column by column.
+ * For many columns this costs a fraction of what as many arrays do.
+ */
+#define STORE_MAX_COLUMNS	32
+
+typedef struct StoreColumn
+{
+	const char *name;
+	Oid			type;			/* InvalidOid = contact */
+} StoreColumn;
+
+typedef struct StoreRows
+{
+	TupleDesc	desc;
+	Tuplestorestate *tuples;
+	int			n;
+	int			column;			/* the next one */
+	Datum		values[STORE_MAX_COLUMNS];
+	bool		nulls[STORE_MAX_COLUMNS];
+} StoreRows;
+
 /* store_rows.c */
 extern Oid	store_contact_type(void);
 extern void store_array_init(StoreArray *a, Oid type);
@@ -81,6 +108,13 @@ extern void store_array_add_text(StoreArray *a, StrView s);
 extern void store_array_add_time(StoreArray *a, int64 t);	/* MERGE_TIME_MIN = NULL */
 /* Run a statement (a literal: its plan is kept) with arrays as parameters. */
 extern uint64 store_run(const char *sql, int nargs, StoreArray **args);
+extern void store_rows_init(StoreRows *rows, const StoreColumn *columns, int ncolumns);
+extern void store_put(StoreRows *rows, Datum value);
+extern void store_put_null(StoreRows *rows);
+extern void store_put_text(StoreRows *rows, StrView s);
+extern void store_put_time(StoreRows *rows, int64 t);	/* MERGE_TIME_MIN = NULL */
+/* Run a statement over the rows, which end with it; nothing if there are none. */
+extern uint64 store_run_rows(const char *sql, StoreRows *rows);
 /* Column of the current result; NULL is 0 or an absent view. */
 extern Datum store_value(uint64 row, int col, bool *isnull);
 extern StrView store_text(uint64 row, int col);
@@ -91,8 +125,10 @@ extern void store_read_observation(uint64 row, MergeObservation *o, int64 *recor
 /* All observations of some records, ordered by record. */
 extern uint64 store_load_observations(StoreArray *record_ids);
 extern void store_policy(MergePolicy *policy);
+extern Datum store_covers_array(const ContactClaims *claims);
 extern StrView store_covers_text(const ContactClaims *claims);
 extern StrView store_coverage_text(const MergeCoverage *coverage);
+extern Datum store_coverage_array(const MergeCoverage *coverage);
 extern void store_covers_parse(Datum covers, ContactClaims *claims);
 
 /* store_mapping.c: how the payloads of a source are to be read */
@@ -102,6 +138,7 @@ typedef struct StoreMapping
 	bool		vcard;			/* a JSON string that holds a vCard */
 	Jsonb	   *map;			/* NULL = canonical */
 	ContactClaims covers;		/* what a mapped snapshot speaks about */
+	StrView		source_class;
 } StoreMapping;
 
 /* Of the sources named, sorted; the result lives in the current context. */
@@ -137,6 +174,10 @@ extern void store_fold(StoreRecord *records, int nrecords, StoreEvidence *eviden
  * restamp: their evidence, too. */
 extern void store_refold(StoreArray *record_ids, int64 cause_id, bool restamp,
 						 StoreRecord **records, int *nrecords);
+/* store_fresh.c: records that nothing can link to any other. */
+extern pg_uuid_t store_mint(void);
+extern void store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *evidence);
+
 /*
  * store_link.c: records that keys or decisions connect, directly or not, and
  * which of them are one contact.
@@ -155,8 +196,16 @@ extern void store_connect(StoreArray *record_ids, StoreLinks *links);
 extern void store_cluster(StoreLinks *links, bool mint);
 /* Link the changed records; the contacts that this touches. */
 extern void store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes);
+/* store_audit.c: an audit row for each change of a contact, cause_id 0 = none */
+extern void store_audit_init(StoreRows *rows);
+extern void store_audit_add(StoreRows *rows, const char *cause, int64 cause_id, const char *operation,
+							const pg_uuid_t *id, const char *changed);
+extern void store_audit_write(StoreRows *rows);
+
 /* store_resolve.c: bring contacts up to date.  causes runs parallel, or is NULL. */
 extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes);
+/* After a batch: the contacts, and those of the records that are alone. */
+extern void store_resolve_batch(StoreArray *contacts, StoreArray *causes, StoreRecord *records, int nrecords);
 /* The inputs of one contact from the current result, from row on; next row. */
 extern uint64 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs);
 extern void store_decisions(const MergePolicy *policy, StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,

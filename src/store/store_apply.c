@@ -35,6 +35,34 @@ typedef struct Progress
 	int			refreshed;		/* contacts resolved anew for a new policy */
 } Progress;
 
+/*
+ * Link those of a batch's records that something has happened to which decides
+ * links.  The others' contacts stay theirs.
+ */
+static void
+link_batch(const StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes)
+{
+	StoreRecord *relinked = palloc(sizeof(StoreRecord) * nrecords);
+	int			n = 0;
+
+	for (int i = 0; i < nrecords; i++)
+	{
+		const StoreRecord *r = &records[i];
+
+		if (!r->changed || r->alone)
+			continue;
+		if (r->relink)
+			relinked[n++] = *r;
+		else
+		{
+			store_array_add(contacts, UUIDPGetDatum(&r->contact_id), false);
+			store_array_add(causes, Int64GetDatum(r->cause_id), false);
+		}
+	}
+	if (n > 0)
+		store_link(relinked, n, contacts, causes);
+}
+
 static void
 run_batch(int limit, Progress *p)
 {
@@ -52,8 +80,8 @@ run_batch(int limit, Progress *p)
 	p->claimed += claimed;
 	if (nrecords > 0)
 	{
-		store_link(records, nrecords, &contacts, &causes);
-		store_resolve(&contacts, "event", &causes);
+		link_batch(records, nrecords, &contacts, &causes);
+		store_resolve_batch(&contacts, &causes, records, nrecords);
 	}
 	SPI_finish();
 }

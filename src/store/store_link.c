@@ -23,20 +23,6 @@
 #define LINKING_KEY(alias_) \
 	"pg_catalog.left(" alias_ ".key, 6) = 'email:'"
 
-static pg_uuid_t
-mint(void)
-{
-	pg_uuid_t	id;
-
-	if (!pg_strong_random(id.data, UUID_LEN))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
-	id.data[6] = (id.data[6] & 0x0f) | 0x40;	/* version 4 */
-	id.data[8] = (id.data[8] & 0x3f) | 0x80;	/* the RFC's variant */
-	return id;
-}
-
 static int
 record_id_cmp(const void *a, const void *b)
 {
@@ -126,7 +112,7 @@ name_clusters(StoreLinks *links, bool mint_missing)
 	{
 		if (first[c] < 0 || named[c])
 			continue;
-		contact[c] = mint();
+		contact[c] = store_mint();
 		store_array_add(&minted, UUIDPGetDatum(&contact[c]), false);
 		store_array_add(&minted_for, Int64GetDatum(members[first[c]].id), false);
 	}

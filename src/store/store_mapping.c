@@ -30,7 +30,7 @@ set_mapping(StoreMapping *m, uint64 row, int col)
 StoreMapping *
 store_load_mappings(StoreArray *sources, int *nmappings)
 {
-	uint64		n = store_run("SELECT s.name, c.spec ->> 'driver', c.spec -> 'map' FROM contactsync.sources s "
+	uint64		n = store_run("SELECT s.name, c.spec ->> 'driver', c.spec -> 'map', s.class FROM contactsync.sources s "
 							  "CROSS JOIN LATERAL contactsync._connector(s.connector) AS c (spec) "
 							  "WHERE s.tenant_id = contactsync.current_tenant() AND s.name = ANY ($1) ORDER BY s.name",
 							  1, (StoreArray *[]) {sources});
@@ -40,6 +40,7 @@ store_load_mappings(StoreArray *sources, int *nmappings)
 	{
 		mappings[i].source = store_text(i, 1);
 		set_mapping(&mappings[i], i, 2);
+		mappings[i].source_class = store_text(i, 4);
 	}
 	*nmappings = n;
 	return mappings;

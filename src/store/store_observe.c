@@ -29,14 +29,19 @@ typedef struct Event
 	StrView		source;
 	StrView		source_id;
 	StrView		kind;
+	const StoreMapping *mapping;
 	int			record;			/* index of its record */
 	bool		stored;			/* was not known before */
+	bool		more;			/* asserts a key that its record did not show then */
 	int64		received;		/* its receipt, and what a clock might then run ahead */
 	int64		tolerance;
 	MergeObservation o;
 	int64		sighted;		/* start of the run that showed it; MERGE_TIME_MIN = none */
 	Contact    *claims;
-	StrView		covers;
+	Datum		covers;			/* text[] */
+	Datum		payload;		/* as it is stored, compressed or not */
+	bool		has_payload;
+	int64		run;			/* 0 = none */
 } Event;
 
 /* What names an observation: all of it but its receipt. */
@@ -47,12 +52,13 @@ digest_event(Event *e)
 	uint8		result[PG_SHA256_DIGEST_LENGTH];
 	int64		numbers[4] = {e->o.raw, e->o.seq, e->o.created, e->o.modified};
 	uint8		small[2] = {e->o.kind, e->o.inferred};
+	StrView		covers = store_covers_text(&e->o.claims);
 	bool		ok;
 
 	ok = pg_cryptohash_init(ctx) == 0 &&
 		pg_cryptohash_update(ctx, (uint8 *) numbers, sizeof(numbers)) == 0 &&
 		pg_cryptohash_update(ctx, small, sizeof(small)) == 0 &&
-		pg_cryptohash_update(ctx, (const uint8 *) e->covers.ptr, e->covers.len) == 0 &&
+		pg_cryptohash_update(ctx, (const uint8 *) covers.ptr, covers.len) == 0 &&
 		pg_cryptohash_update(ctx, (uint8 *) e->claims, VARSIZE(e->claims)) == 0 &&
 		pg_cryptohash_final(ctx, result, sizeof(result)) == 0;
 	pg_cryptohash_free(ctx);
@@ -163,6 +169,7 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *erro
 	e->source = store_text(row, 2);
 	e->source_id = store_text(row, 3);
 	e->kind = store_text(row, 4);
+	e->mapping = mapping;
 	for (int k = 0; k < lengthof(kinds); k++)
 		if (e->kind.len == strlen(kinds[k]) && memcmp(e->kind.ptr, kinds[k], e->kind.len) == 0)
 			e->o.kind = k;
@@ -176,7 +183,10 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *erro
 	e->tolerance = interval_usecs(store_value(row, 14, &isnull));
 	e->o.effective = effective_stamp(e->o.raw, e->received, e->tolerance);
 
-	payload = store_value(row, 9, &isnull);
+	e->run = store_int8(row, 15);
+
+	e->payload = payload = store_value(row, 9, &isnull);
+	e->has_payload = !isnull;
 	if (!isnull && e->o.kind != MK_DELETE &&
 		!store_read_payload(mapping, DatumGetJsonbP(payload), e->o.kind == MK_PATCH, &e->o.claims, error))
 		return false;
@@ -190,7 +200,7 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *erro
 	if (e->o.kind != MK_DELETE && !set_coverage(e, mapping, coverage, isnull, error))
 		return false;
 	e->claims = contact_form(&e->o.claims.value);
-	e->covers = store_covers_text(&e->o.claims);
+	e->covers = store_covers_array(&e->o.claims);
 	digest_event(e);
 	return true;
 }
@@ -217,7 +227,38 @@ event_ptr_cmp(const void *x, const void *y)
 	return a->inbox_id < b->inbox_id ? -1 : a->inbox_id > b->inbox_id;
 }
 
-/* Make sure that every record exists, and load them; events are sorted by record. */
+/* Give the records that are not stored yet their ids, in their order. */
+static void
+begin_records(StoreRecord *records, int nrecords, Event **events, int nevents)
+{
+	StoreArray	count;
+	uint64		n = 0;
+
+	for (int i = 0; i < nrecords; i++)
+		n += records[i].id == 0;
+	if (n == 0)
+		return;
+	store_array_init(&count, INT8OID);
+	store_array_add(&count, Int64GetDatum(n), false);
+	store_run("SELECT pg_catalog.nextval('contactsync.records_id_seq') FROM pg_catalog.generate_series(1, ($1)[1])",
+			  1, (StoreArray *[]) {&count});
+	n = 0;
+	for (int i = 0; i < nevents; i++)
+	{
+		StoreRecord *r = &records[events[i]->record];
+
+		if (r->id != 0)
+			continue;
+		r->id = store_int8(n++, 1);
+		r->source = events[i]->source;
+		r->source_id = events[i]->source_id;
+		r->source_class = events[i]->mapping->source_class;
+		merge_record_init(&r->m);
+		r->fresh = r->relink = true;
+	}
+}
+
+/* The records of events, which are sorted by record. */
 static StoreRecord *
 load_records(Event **events, int nevents, int *nrecords)
 {
@@ -238,19 +279,13 @@ load_records(Event **events, int nevents, int *nrecords)
 		}
 		events[i]->record = n - 1;
 	}
-	store_run("INSERT INTO contactsync.records (source, source_id) "
-			  "SELECT u.source, u.source_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-			  "AS u (source, source_id) "
-			  "ON CONFLICT (tenant_id, source, source_id) DO NOTHING",
-			  2, (StoreArray *[]) {&sources, &ids});
+	*nrecords = n;
+	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
 	n = store_run("SELECT " STORE_RECORD_COLUMNS ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
 				  "WITH ORDINALITY AS u (source, source_id, i) JOIN contactsync.records r "
 				  "ON r.tenant_id = contactsync.current_tenant() AND r.source = u.source AND r.source_id = u.source_id"
 				  STORE_SOURCE_JOIN,
 				  2, (StoreArray *[]) {&sources, &ids});
-	if (n != sources.n)
-		elog(ERROR, "found %d of %d records", n, sources.n);
-	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{
 		StoreRecord *r = &records[store_int8(i, STORE_RECORD_NCOLS + 1) - 1];
@@ -258,7 +293,7 @@ load_records(Event **events, int nevents, int *nrecords)
 		store_read_record(i, r);
 		r->was_uncovered = r->m.uncovered;
 	}
-	*nrecords = n;
+	begin_records(records, *nrecords, events, nevents);
 	return records;
 }
 
@@ -392,52 +427,51 @@ find_known(Event **events, int nevents, StoreRecord *records)
 static void
 store_observations(Event **events, int nevents, StoreRecord *records)
 {
-	StoreArray	inbox;
-	StoreArray	record;
-	StoreArray	effective;
-	StoreArray	digest;
-	StoreArray	claims;
-	StoreArray	covers;
-	StoreArray	received;
-	StoreArray	tolerance;
+	static const StoreColumn columns[] = {
+		{"record_id", INT8OID}, {"kind", TEXTOID}, {"version", TIMESTAMPTZOID}, {"effective", TIMESTAMPTZOID},
+		{"seq", INT8OID}, {"digest", BYTEAOID}, {"created", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID},
+		{"inferred", BOOLOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}, {"payload", JSONBOID},
+		{"run", INT8OID}, {"inbox_id", INT8OID}, {"received_at", TIMESTAMPTZOID}, {"tolerance", INTERVALOID}
+	};
+	StoreRows	rows;
 
 	find_known(events, nevents, records);
-	store_array_init(&inbox, INT8OID);
-	store_array_init(&record, INT8OID);
-	store_array_init(&effective, TIMESTAMPTZOID);
-	store_array_init(&digest, BYTEAOID);
-	store_array_init(&claims, store_contact_type());
-	store_array_init(&covers, TEXTOID);
-	store_array_init(&received, TIMESTAMPTZOID);
-	store_array_init(&tolerance, INTERVALOID);
+	store_rows_init(&rows, columns, lengthof(columns));
 	for (int i = 0; i < nevents; i++)
 	{
 		Event	   *e = events[i];
 
 		if (!e->stored)
 			continue;
-		store_array_add(&inbox, Int64GetDatum(e->inbox_id), false);
-		store_array_add(&record, Int64GetDatum(records[e->record].id), false);
-		store_array_add(&effective, TimestampTzGetDatum(e->o.effective), false);
-		store_array_add(&digest, PointerGetDatum(cstring_to_text_with_len((char *) e->o.digest, MERGE_DIGEST_LEN)), false);
-		store_array_add(&claims, PointerGetDatum(e->claims), false);
-		store_array_add_text(&covers, e->covers);
-		store_array_add_time(&received, e->received);
-		store_array_add(&tolerance, usecs_interval(e->tolerance), false);
+		store_put(&rows, Int64GetDatum(records[e->record].id));
+		store_put_text(&rows, e->kind);
+		store_put_time(&rows, e->o.raw);
+		store_put_time(&rows, e->o.effective);
+		store_put(&rows, Int64GetDatum(e->o.seq));
+		store_put(&rows, PointerGetDatum(cstring_to_text_with_len((char *) e->o.digest, MERGE_DIGEST_LEN)));
+		store_put_time(&rows, e->o.created);
+		store_put_time(&rows, e->o.modified);
+		store_put(&rows, BoolGetDatum(e->o.inferred));
+		store_put(&rows, PointerGetDatum(e->claims));
+		store_put(&rows, e->covers);
+		if (e->has_payload)
+			store_put(&rows, e->payload);
+		else
+			store_put_null(&rows);
+		if (e->run != 0)
+			store_put(&rows, Int64GetDatum(e->run));
+		else
+			store_put_null(&rows);
+		store_put(&rows, Int64GetDatum(e->inbox_id));
+		store_put_time(&rows, e->received);
+		store_put(&rows, usecs_interval(e->tolerance));
 	}
-	if (inbox.n > 0)
-		store_run("INSERT INTO contactsync.observations "
-				  "(record_id, kind, version, effective, seq, digest, created, source_modified, "
-				  "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance) "
-				  "SELECT u.record_id, i.kind, i.version, u.effective, i.seq, u.digest, i.created, "
-				  "i.source_modified, i.inferred, u.claims, u.covers::pg_catalog.text[], i.payload, i.run, "
-				  "i.id, u.received_at, u.tolerance "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-				  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
-				  "pg_catalog.unnest($8)) "
-				  "AS u (inbox_id, record_id, effective, digest, claims, covers, received_at, tolerance) "
-				  "JOIN contactsync.inbox i ON i.tenant_id = contactsync.current_tenant() AND i.id = u.inbox_id",
-				  8, (StoreArray *[]) {&inbox, &record, &effective, &digest, &claims, &covers, &received, &tolerance});
+	store_run_rows("INSERT INTO contactsync.observations "
+				   "(record_id, kind, version, effective, seq, digest, created, source_modified, "
+				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance) "
+				   "SELECT u.record_id, u.kind, u.version, u.effective, u.seq, u.digest, u.created, u.source_modified, "
+				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance FROM u",
+				   &rows);
 }
 
 /* Add a name to those that a record ever had; one without a last name is none. */
@@ -517,8 +551,32 @@ step(StoreRecord *r, const MergeObservation *o)
 	if (!merge_fold_step(&r->m, o, r->source))
 		return false;
 	if (covers != 0)
+	{
+		int			nnames = r->nnames;
+
 		note_name(r, text_of(&r->m.state, CF_LAST_NAME), text_of(&r->m.state, CF_FIRST_NAME));
+		r->relink |= r->nnames != nnames;
+	}
 	return true;
+}
+
+/* Does an observation assert an address or a number that its record does not have now? */
+static bool
+asserts_more(const MergeObservation *o, const StoreRecord *r)
+{
+	const ContactValue *v = &o->claims.value;
+
+	for (int i = 0; i < v->nitems; i++)
+	{
+		int			at;
+
+		if (v->items[i].field != CF_EMAILS && v->items[i].field != CF_PHONES)
+			continue;
+		at = contact_find(&r->m.state, v->items[i].field, v->items[i].key);
+		if (at < 0 || (r->m.state.items[at].flags & CI_TOMBSTONE))
+			return true;
+	}
+	return false;
 }
 
 /* Remember every key that an observation asserts. */
@@ -666,67 +724,81 @@ note_sighting(const Event *e, StoreRecord *r)
 	}
 }
 
+/* What is written of records. */
+static const StoreColumn record_columns[] = {
+	{"id", INT8OID}, {"source", TEXTOID}, {"source_id", TEXTOID}, {"contact_id", UUIDOID},
+	{"alive", BOOLOID}, {"zombie", BOOLOID}, {"created", TIMESTAMPTZOID}, {"deleted_at", TIMESTAMPTZOID},
+	{"version", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID}, {"seen_at", TIMESTAMPTZOID},
+	{"gone_at", TIMESTAMPTZOID}, {"last_effective", TIMESTAMPTZOID}, {"last_raw", TIMESTAMPTZOID},
+	{"last_seq", INT8OID}, {"last_digest", BYTEAOID}, {"same_version_conflicts", INT4OID},
+	{"names", TEXTARRAYOID}, {"state", InvalidOid}, {"covered", TEXTARRAYOID}, {"uncovered", TEXTARRAYOID}
+};
+
+static Datum
+names_array(const StoreRecord *r)
+{
+	Datum	   *names = palloc(sizeof(Datum) * Max(r->nnames, 1));
+
+	for (int i = 0; i < r->nnames; i++)
+		names[i] = PointerGetDatum(cstring_to_text_with_len(r->names[i].ptr, r->names[i].len));
+	return PointerGetDatum(construct_array(names, r->nnames, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+static void
+put_record(StoreRows *rows, StoreRecord *r)
+{
+	store_put(rows, Int64GetDatum(r->id));
+	store_put_text(rows, r->source);
+	store_put_text(rows, r->source_id);
+	if (r->has_contact)
+		store_put(rows, UUIDPGetDatum(&r->contact_id));
+	else
+		store_put_null(rows);
+	store_put(rows, BoolGetDatum(r->m.alive));
+	store_put(rows, BoolGetDatum(r->m.zombie));
+	store_put_time(rows, r->m.created);
+	store_put_time(rows, r->m.deleted_at);
+	store_put_time(rows, r->m.version);
+	store_put_time(rows, r->m.modified);
+	store_put_time(rows, r->m.sightings.seen_at);
+	store_put_time(rows, r->m.sightings.gone_at);
+	store_put_time(rows, r->m.last.effective);
+	store_put_time(rows, r->m.last.raw);
+	store_put(rows, Int64GetDatum(r->m.last.seq));
+	store_put(rows, PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)));
+	store_put(rows, Int32GetDatum(r->m.same_version_conflicts));
+	store_put(rows, names_array(r));
+	store_put(rows, PointerGetDatum(contact_form(&r->m.state)));
+	store_put(rows, store_coverage_array(&r->m.covered));
+	store_put(rows, store_coverage_array(&r->m.uncovered));
+}
+
 static void
 save_records(StoreRecord *records, int nrecords)
 {
-	StoreArray	a[18];
-	StoreArray *args[18];
+	StoreRows	fresh;
+	StoreRows	changed;
 	StoreArray	seen;
 	StoreArray	seen_at;
 	StoreArray	gone_at;
-	static const Oid types[18] = {
-		INT8OID, BOOLOID, BOOLOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID,
-		TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, INT8OID, BYTEAOID, INT4OID, TEXTOID, InvalidOid,
-		TEXTOID, TEXTOID
-	};
 
 	store_array_init(&seen, INT8OID);
 	store_array_init(&seen_at, TIMESTAMPTZOID);
 	store_array_init(&gone_at, TIMESTAMPTZOID);
-	for (int k = 0; k < lengthof(types); k++)
-	{
-		store_array_init(&a[k], types[k] != InvalidOid ? types[k] : store_contact_type());
-		args[k] = &a[k];
-	}
+	store_rows_init(&fresh, record_columns, lengthof(record_columns));
+	store_rows_init(&changed, record_columns, lengthof(record_columns));
 	for (int i = 0; i < nrecords; i++)
 	{
 		StoreRecord *r = &records[i];
-		ArrayBuildState *names = initArrayResult(TEXTOID, CurrentMemoryContext, false);
-		Oid			out = F_ARRAY_OUT;
-		StrView		text;
 
-		if (r->sighted && !r->changed)
+		if (r->fresh || r->changed)
+			put_record(r->fresh ? &fresh : &changed, r);
+		else if (r->sighted)
 		{
 			store_array_add(&seen, Int64GetDatum(r->id), false);
 			store_array_add_time(&seen_at, r->m.sightings.seen_at);
 			store_array_add_time(&gone_at, r->m.sightings.gone_at);
 		}
-		if (!r->changed)
-			continue;
-		for (int k = 0; k < r->nnames; k++)
-			accumArrayResult(names, PointerGetDatum(cstring_to_text_with_len(r->names[k].ptr, r->names[k].len)),
-							 false, TEXTOID, CurrentMemoryContext);
-		text.ptr = OidOutputFunctionCall(out, makeArrayResult(names, CurrentMemoryContext));
-		text.len = strlen(text.ptr);
-
-		store_array_add(&a[0], Int64GetDatum(r->id), false);
-		store_array_add(&a[1], BoolGetDatum(r->m.alive), false);
-		store_array_add(&a[2], BoolGetDatum(r->m.zombie), false);
-		store_array_add_time(&a[3], r->m.created);
-		store_array_add_time(&a[4], r->m.deleted_at);
-		store_array_add_time(&a[5], r->m.version);
-		store_array_add_time(&a[6], r->m.modified);
-		store_array_add_time(&a[7], r->m.sightings.seen_at);
-		store_array_add_time(&a[8], r->m.sightings.gone_at);
-		store_array_add_time(&a[9], r->m.last.effective);
-		store_array_add_time(&a[10], r->m.last.raw);
-		store_array_add(&a[11], Int64GetDatum(r->m.last.seq), false);
-		store_array_add(&a[12], PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)), false);
-		store_array_add(&a[13], Int32GetDatum(r->m.same_version_conflicts), false);
-		store_array_add_text(&a[14], text);
-		store_array_add(&a[15], PointerGetDatum(contact_form(&r->m.state)), false);
-		store_array_add_text(&a[16], store_coverage_text(&r->m.covered));
-		store_array_add_text(&a[17], store_coverage_text(&r->m.uncovered));
 	}
 	if (seen.n > 0)
 		store_run("UPDATE contactsync.records r SET seen_at = u.seen_at, gone_at = u.gone_at "
@@ -734,23 +806,19 @@ save_records(StoreRecord *records, int nrecords)
 				  "AS u (id, seen_at, gone_at) "
 				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id",
 				  3, (StoreArray *[]) {&seen, &seen_at, &gone_at});
-	if (a[0].n == 0)
-		return;
-	store_run("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, "
-			  "created = u.created, deleted_at = u.deleted_at, version = u.version, "
-			  "source_modified = u.source_modified, seen_at = u.seen_at, gone_at = u.gone_at, "
-			  "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
-			  "last_digest = u.last_digest, same_version_conflicts = u.conflicts, "
-			  "names = u.names::pg_catalog.text[], state = u.state, "
-			  "covered = u.covered::pg_catalog.text[], uncovered = u.uncovered::pg_catalog.text[] "
-			  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-			  "pg_catalog.unnest($4), pg_catalog.unnest($5), pg_catalog.unnest($6), pg_catalog.unnest($7), "
-			  "pg_catalog.unnest($8), pg_catalog.unnest($9), pg_catalog.unnest($10), pg_catalog.unnest($11), "
-			  "pg_catalog.unnest($12), pg_catalog.unnest($13), pg_catalog.unnest($14), pg_catalog.unnest($15), "
-			  "pg_catalog.unnest($16), pg_catalog.unnest($17), pg_catalog.unnest($18)) "
-			  "AS u (id, alive, zombie, created, deleted_at, version, source_modified, seen_at, gone_at, "
-			  "last_effective, last_raw, last_seq, last_digest, conflicts, names, state, covered, uncovered) "
-			  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", 18, args);
+	store_run_rows("INSERT INTO contactsync.records (id, source, source_id, contact_id, alive, zombie, created, deleted_at, "
+				   "version, source_modified, seen_at, gone_at, last_effective, last_raw, last_seq, last_digest, "
+				   "same_version_conflicts, names, state, covered, uncovered) "
+				   "SELECT u.id, u.source, u.source_id, u.contact_id, u.alive, u.zombie, u.created, u.deleted_at, "
+				   "u.version, u.source_modified, u.seen_at, u.gone_at, u.last_effective, u.last_raw, u.last_seq, u.last_digest, "
+				   "u.same_version_conflicts, u.names, u.state, u.covered, u.uncovered FROM u", &fresh);
+	store_run_rows("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, "
+				   "created = u.created, deleted_at = u.deleted_at, version = u.version, "
+				   "source_modified = u.source_modified, seen_at = u.seen_at, gone_at = u.gone_at, "
+				   "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
+				   "last_digest = u.last_digest, same_version_conflicts = u.same_version_conflicts, "
+				   "names = u.names, state = u.state, covered = u.covered, uncovered = u.uncovered "
+				   "FROM u WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", &changed);
 }
 
 /* Say once for each source that its snapshots have come to cover less. */
@@ -886,7 +954,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 	/* past the position, so that no batch walks over what those before it deleted */
 	n = store_run("SELECT id, source, source_id, kind, version, seq, created, coverage, payload, sighted, "
-				  "inferred, received_at, source_modified, tolerance FROM contactsync.inbox "
+				  "inferred, received_at, source_modified, tolerance, run FROM contactsync.inbox "
 				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL AND id > ($2)[1] "
 				  "ORDER BY id LIMIT ($1)[1]", 2, (StoreArray *[]) {&max, &position});
 	*claimed = n;
@@ -940,13 +1008,23 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 				continue;
 			r->changed = true;
 			r->cause_id = Max(r->cause_id, sorted[i]->inbox_id);
+			sorted[i]->more = asserts_more(&sorted[i]->o, r);
 			if (!r->refold && !step(r, &sorted[i]->o))
 				r->refold = true;
 		}
 		store_fold(*records, *nrecords, &evidence);
 		for (int i = 0; i < nevents; i++)
-			if (sorted[i]->stored && !(*records)[sorted[i]->record].restamped)
-				note_evidence(&sorted[i]->o, &(*records)[sorted[i]->record], &evidence);
+		{
+			StoreRecord *r = &(*records)[sorted[i]->record];
+
+			if (!sorted[i]->stored || r->restamped || !(sorted[i]->more || r->refold))
+				continue;
+			note_evidence(&sorted[i]->o, r, &evidence);
+			r->relink = true;
+		}
+		for (int i = 0; i < *nrecords; i++)
+			(*records)[i].relink |= (*records)[i].refold;
+		store_name_alone(*records, *nrecords, &evidence);
 		save_records(*records, *nrecords);
 		save_evidence(&evidence);
 		report_uncovered(*records, *nrecords);

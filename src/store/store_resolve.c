@@ -35,19 +35,15 @@ typedef struct OldContact
 	bool		kept;			/* still has records */
 } OldContact;
 
-/* What is written, one array a column. */
+/* What is written. */
 typedef struct Changes
 {
-	StoreArray	id;
-	StoreArray	contact;
-	StoreArray	live;
-	StoreArray	naming;
+	const char *cause;
+	int64		policy_version;
+	StoreRows	added;
+	StoreRows	changed;
 	StoreArray	gone;
-	StoreArray	audit_id;
-	StoreArray	audit_operation;
-	StoreArray	audit_cause;
-	StoreArray	audit_changed;
-	StoreArray	audit_secret;
+	StoreRows	audit;
 	StoreArray	conflict_contact;
 	StoreArray	conflict_field;
 	StoreArray	conflict_element;
@@ -66,23 +62,6 @@ cview(const char *s)
 	v.ptr = s;
 	v.len = strlen(s);
 	return v;
-}
-
-static void
-add_audit(Changes *c, pg_uuid_t *id, const char *operation, Datum cause, bool nocause, const char *changed)
-{
-	bytea	   *secret = palloc(VARHDRSZ + 16);
-
-	SET_VARSIZE(secret, VARHDRSZ + 16);
-	if (!pg_strong_random(VARDATA(secret), 16))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
-	store_array_add(&c->audit_id, UUIDPGetDatum(id), false);
-	store_array_add_text(&c->audit_operation, cview(operation));
-	store_array_add(&c->audit_cause, cause, nocause);
-	store_array_add_text(&c->audit_changed, cview(changed ? changed : "{}"));
-	store_array_add(&c->audit_secret, PointerGetDatum(secret), false);
 }
 
 static void
@@ -306,18 +285,19 @@ store_resolve_one(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 }
 
 static void
-changes_init(Changes *c)
+changes_init(Changes *c, const char *cause, const MergePolicy *policy)
 {
-	store_array_init(&c->id, UUIDOID);
-	store_array_init(&c->contact, store_contact_type());
-	store_array_init(&c->live, BOOLOID);
-	store_array_init(&c->naming, INT8OID);
+	static const StoreColumn columns[] = {
+		{"id", UUIDOID}, {"contact", InvalidOid}, {"live", BOOLOID}, {"naming_record", INT8OID},
+		{"policy_version", INT8OID}, {"differs", BOOLOID}
+	};
+
+	c->cause = cause;
+	c->policy_version = policy->version;
+	store_rows_init(&c->added, columns, lengthof(columns));
+	store_rows_init(&c->changed, columns, lengthof(columns));
+	store_audit_init(&c->audit);
 	store_array_init(&c->gone, UUIDOID);
-	store_array_init(&c->audit_id, UUIDOID);
-	store_array_init(&c->audit_operation, TEXTOID);
-	store_array_init(&c->audit_cause, INT8OID);
-	store_array_init(&c->audit_changed, TEXTOID);
-	store_array_init(&c->audit_secret, BYTEAOID);
 	store_array_init(&c->conflict_contact, UUIDOID);
 	store_array_init(&c->conflict_field, TEXTOID);
 	store_array_init(&c->conflict_element, TEXTOID);
@@ -329,16 +309,8 @@ changes_init(Changes *c)
 }
 
 static void
-write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char *cause)
+write_changes(Changes *c, StoreArray *contacts)
 {
-	StoreArray	version;
-	StoreArray	why;
-
-	store_array_init(&version, INT8OID);
-	store_array_add(&version, Int64GetDatum(policy_version), false);
-	store_array_init(&why, TEXTOID);
-	store_array_add_text(&why, cview(cause));
-
 	if (c->gone.n > 0)
 	{
 		store_run("DELETE FROM contactsync.contacts c USING " STORE_EACH(1)
@@ -349,23 +321,17 @@ write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char
 				  "JOIN contactsync.records r ON r.tenant_id = contactsync.current_tenant() AND r.id = a.record_id",
 				  1, (StoreArray *[]) {&c->gone});
 	}
-	if (c->id.n > 0)
-		store_run("INSERT INTO contactsync.contacts AS c (id, contact, live, naming_record, policy_version, "
-				  "generation, last_modified, modified_by) "
-				  "SELECT u.id, u.contact, u.live, u.naming, ($5)[1], " GENERATION ", pg_catalog.clock_timestamp(), contactsync._caller() "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-				  "pg_catalog.unnest($4)) AS u (id, contact, live, naming) "
-				  "ON CONFLICT (tenant_id, id) DO UPDATE SET contact = excluded.contact, live = excluded.live, "
-				  "naming_record = excluded.naming_record, policy_version = excluded.policy_version, "
-				  "version = c.version + CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
-				  "OR c.live <> excluded.live THEN 1 ELSE 0 END, "
-				  "generation = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
-				  "OR c.live <> excluded.live THEN excluded.generation ELSE c.generation END, "
-				  "last_modified = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
-				  "OR c.live <> excluded.live THEN excluded.last_modified ELSE c.last_modified END, "
-				  "modified_by = CASE WHEN c.contact OPERATOR(contactsync.<>) excluded.contact "
-				  "OR c.live <> excluded.live THEN excluded.modified_by ELSE c.modified_by END",
-				  5, (StoreArray *[]) {&c->id, &c->contact, &c->live, &c->naming, &version});
+	store_run_rows("INSERT INTO contactsync.contacts (id, contact, live, naming_record, policy_version, "
+				   "generation, last_modified, modified_by) "
+				   "SELECT u.id, u.contact, u.live, u.naming_record, u.policy_version, " GENERATION ", "
+				   "pg_catalog.clock_timestamp(), (SELECT contactsync._caller()) FROM u", &c->added);
+	store_run_rows("UPDATE contactsync.contacts c SET contact = u.contact, live = u.live, "
+				   "naming_record = u.naming_record, policy_version = u.policy_version, "
+				   "version = c.version + u.differs::pg_catalog.int4, "
+				   "generation = CASE WHEN u.differs THEN " GENERATION " ELSE c.generation END, "
+				   "last_modified = CASE WHEN u.differs THEN pg_catalog.clock_timestamp() ELSE c.last_modified END, "
+				   "modified_by = CASE WHEN u.differs THEN (SELECT contactsync._caller()) ELSE c.modified_by END "
+				   "FROM u WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.id", &c->changed);
 
 	if (c->conflict_contact.n > 0)
 		store_run("INSERT INTO contactsync.conflicts AS c (contact_id, field, element, reason, state, candidates, seen, decision_id) "
@@ -384,7 +350,8 @@ write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char
 				  8, (StoreArray *[]) {&c->conflict_contact, &c->conflict_field, &c->conflict_element,
 				  &c->conflict_open, &c->conflict_candidates, &c->conflict_seen, &c->conflict_decision,
 				  &c->conflict_reason});
-	store_run("UPDATE contactsync.conflicts c SET state = 'superseded', changed_at = pg_catalog.clock_timestamp() "
+	if (contacts->n > 0)
+		store_run("UPDATE contactsync.conflicts c SET state = 'superseded', changed_at = pg_catalog.clock_timestamp() "
 			  "FROM " STORE_EACH(1)
 			  "WHERE c.tenant_id = contactsync.current_tenant() AND c.contact_id = u.x AND c.state <> 'superseded' "
 			  "AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
@@ -392,21 +359,7 @@ write_changes(Changes *c, StoreArray *contacts, int64 policy_version, const char
 			  "WHERE k.contact_id = c.contact_id AND k.field = c.field AND k.element = c.element)",
 			  4, (StoreArray *[]) {contacts, &c->conflict_contact, &c->conflict_field, &c->conflict_element});
 
-	if (c->audit_id.n > 0)
-	{
-		store_run("SELECT contactsync._audit_partition(pg_catalog.clock_timestamp())", 0, NULL);
-		store_run("INSERT INTO contactsync.audit_log (id, at, xact, system_identifier, session_role, \"current_role\", "
-				  "application_name, client_address, cause, cause_id, relation, operation, row_key, changed, secret) "
-				  "SELECT pg_catalog.nextval('contactsync.audit_log_id_seq'), pg_catalog.clock_timestamp(), "
-				  "pg_catalog.pg_current_xact_id(), (SELECT system_identifier FROM pg_catalog.pg_control_system()), "
-				  "session_user, contactsync._caller(), pg_catalog.current_setting('application_name'), "
-				  "pg_catalog.inet_client_addr(), ($6)[1], u.cause_id, 'contacts', u.operation, u.id::pg_catalog.text, "
-				  "u.changed::pg_catalog.jsonb, u.secret "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-				  "pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (id, operation, cause_id, changed, secret)",
-				  6, (StoreArray *[]) {&c->audit_id, &c->audit_operation, &c->audit_cause, &c->audit_changed,
-				  &c->audit_secret, &why});
-	}
+	store_audit_write(&c->audit);
 }
 
 static int
@@ -418,31 +371,96 @@ old_cmp(const void *a, const void *b)
 /* Compare a resolved contact with what is stored, and note what is to be written. */
 static void
 add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInput *inputs,
-			OldContact *old, Datum cause, bool nocause)
+			OldContact *old, int64 cause_id)
 {
 	Contact    *contact = contact_form(&result->contact);
 	char	   *changed = contact_diff_json(old && old->live ? &old->value : NULL,
 										 result->live ? &result->contact : NULL);
 	int			naming = result->naming_input;
+	StoreRows  *rows = old ? &c->changed : &c->added;
 
 	if (old)
 		old->kept = true;
-	store_array_add(&c->id, UUIDPGetDatum(id), false);
-	store_array_add(&c->contact, PointerGetDatum(contact), false);
-	store_array_add(&c->live, BoolGetDatum(result->live), false);
-	store_array_add(&c->naming, naming >= 0 ? Int64GetDatum(inputs[naming].record_id) : (Datum) 0, naming < 0);
+	store_put(rows, UUIDPGetDatum(id));
+	store_put(rows, PointerGetDatum(contact));
+	store_put(rows, BoolGetDatum(result->live));
+	if (naming >= 0)
+		store_put(rows, Int64GetDatum(inputs[naming].record_id));
+	else
+		store_put_null(rows);
+	store_put(rows, Int64GetDatum(c->policy_version));
+	store_put(rows, BoolGetDatum(old && (old->live != result->live ||
+										 contact_value_cmp(&old->value, &result->contact) != 0)));
 	if (changed || (old ? old->live : false) != result->live)
-		add_audit(c, id, !old || !old->live ? "insert" : result->live ? "update" : "delete",
-				  cause, nocause, changed);
+		store_audit_add(&c->audit, c->cause, cause_id,
+						!old || !old->live ? "insert" : result->live ? "update" : "delete", id, changed);
 	add_conflicts(c, id, result, inputs);
 }
 
-void
-store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
+/* The last event that touched a contact. */
+typedef struct Cause
 {
-	MergePolicy policy;
-	Changes		c;
+	pg_uuid_t	contact;
+	int64		id;
+} Cause;
+
+static int
+cause_cmp(const void *a, const void *b)
+{
+	return memcmp(&((const Cause *) a)->contact, &((const Cause *) b)->contact, UUID_LEN);
+}
+
+/* One for each contact that has any, sorted. */
+static Cause *
+load_causes(const StoreArray *contacts, const StoreArray *ids, int *ncauses)
+{
+	int			n = ids ? ids->n : 0;
+	Cause	   *causes = palloc(sizeof(Cause) * Max(n, 1));
+	int			k = 0;
+	int			last = -1;
+
+	for (int i = 0; i < n; i++)
+	{
+		if (ids->nulls[i])
+			continue;
+		causes[k].contact = *DatumGetUUIDP(contacts->values[i]);
+		causes[k++].id = DatumGetInt64(ids->values[i]);
+	}
+	qsort(causes, k, sizeof(Cause), cause_cmp);
+	for (int i = 0; i < k; i++)
+	{
+		if (last >= 0 && cause_cmp(&causes[last], &causes[i]) == 0)
+			causes[last].id = Max(causes[last].id, causes[i].id);
+		else
+			causes[++last] = causes[i];
+	}
+	*ncauses = last + 1;
+	return causes;
+}
+
+/* The contact of a record that is alone: there was none before, and nothing was decided. */
+static void
+resolve_alone(Changes *c, const MergePolicy *policy, StoreRecord *r)
+{
+	MergeInput	input = {0};
+	MergeResult result;
+
+	input.record_id = r->id;
+	input.source = r->source;
+	input.source_class = r->source_class;
+	input.source_id = r->source_id;
+	input.record = r->m;
+	store_resolve_one(policy, &input, 1, NULL, 0, NULL, &result);
+	add_contact(c, &r->contact_id, &result, &input, NULL, r->cause_id);
+}
+
+/* Contacts from what is stored of them. */
+static void
+resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, StoreArray *cause_ids)
+{
 	OldContact *old;
+	Cause	   *causes;
+	int			ncauses;
 	StoreArray	records;
 	MergeDecision *decisions;
 	int64	  **members;
@@ -453,11 +471,6 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 	int			n = 0;
 	uint64		nold;
 	uint64		nrows;
-
-	if (contacts->n == 0)
-		return;
-	changes_init(&c);
-	store_policy(&policy);
 
 	nold = store_run("SELECT c.id, c.contact, c.live FROM " STORE_EACH_ROW(1, "contacts", "id", "c"),
 					 1, (StoreArray *[]) {contacts});
@@ -472,6 +485,7 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 		contact_deform(old[i].contact, &old[i].value);
 	}
 	qsort(old, nold, sizeof(OldContact), old_cmp);
+	causes = load_causes(contacts, cause_ids, &ncauses);
 
 	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "contact_id", "r") STORE_SOURCE_JOIN
 					  "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {contacts});
@@ -485,37 +499,64 @@ store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
 		for (int i = 0; i < ninputs[n]; i++)
 			store_array_add(&records, Int64GetDatum(inputs[n][i].record_id), false);
 	}
-	store_decisions(&policy, &records, &decisions, &ndecisions, &members);
+	store_decisions(policy, &records, &decisions, &ndecisions, &members);
 
 	for (int k = 0; k < n; k++)
 	{
 		MergeResult result;
 		OldContact	probe;
-		Datum		cause_id = (Datum) 0;
-		bool		nocause = true;
+		Cause		key;
+		const Cause *cause;
 
 		CHECK_FOR_INTERRUPTS();
-		store_resolve_one(&policy, inputs[k], ninputs[k], decisions, ndecisions, members, &result);
-		for (int i = 0; causes && i < contacts->n; i++)
-		{
-			if (!causes->nulls[i] && memcmp(DatumGetUUIDP(contacts->values[i]), &ids[k], UUID_LEN) == 0 &&
-				(nocause || DatumGetInt64(causes->values[i]) > DatumGetInt64(cause_id)))
-			{
-				cause_id = causes->values[i];
-				nocause = false;
-			}
-		}
-		probe.id = ids[k];
-		add_contact(&c, &ids[k], &result, inputs[k],
-					bsearch(&probe, old, nold, sizeof(OldContact), old_cmp), cause_id, nocause);
+		store_resolve_one(policy, inputs[k], ninputs[k], decisions, ndecisions, members, &result);
+		probe.id = key.contact = ids[k];
+		cause = bsearch(&key, causes, ncauses, sizeof(Cause), cause_cmp);
+		add_contact(c, &ids[k], &result, inputs[k],
+					bsearch(&probe, old, nold, sizeof(OldContact), old_cmp), cause ? cause->id : 0);
 	}
 	for (uint64 i = 0; i < nold; i++)
 	{
 		if (old[i].kept)
 			continue;
-		store_array_add(&c.gone, UUIDPGetDatum(&old[i].id), false);
+		store_array_add(&c->gone, UUIDPGetDatum(&old[i].id), false);
 		if (old[i].live)
-			add_audit(&c, &old[i].id, "merge", (Datum) 0, true, contact_diff_json(&old[i].value, NULL));
+			store_audit_add(&c->audit, c->cause, 0, "merge", &old[i].id, contact_diff_json(&old[i].value, NULL));
 	}
-	write_changes(&c, contacts, policy.version, cause);
+}
+
+static void
+resolve(StoreArray *contacts, const char *cause, StoreArray *causes, StoreRecord *records, int nrecords)
+{
+	MergePolicy policy;
+	Changes		c;
+	bool		any = contacts->n > 0;
+
+	for (int i = 0; i < nrecords && !any; i++)
+		any = records[i].alone;
+	if (!any)
+		return;
+	store_policy(&policy);
+	changes_init(&c, cause, &policy);
+	if (contacts->n > 0)
+		resolve_stored(&c, &policy, contacts, causes);
+	for (int i = 0; i < nrecords; i++)
+	{
+		CHECK_FOR_INTERRUPTS();
+		if (records[i].alone)
+			resolve_alone(&c, &policy, &records[i]);
+	}
+	write_changes(&c, contacts);
+}
+
+void
+store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes)
+{
+	resolve(contacts, cause, causes, NULL, 0);
+}
+
+void
+store_resolve_batch(StoreArray *contacts, StoreArray *causes, StoreRecord *records, int nrecords)
+{
+	resolve(contacts, "event", causes, records, nrecords);
 }

@@ -6,8 +6,10 @@
 
 #include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/lsyscache.h"
@@ -73,28 +75,12 @@ store_array_add_time(StoreArray *a, int64 t)
 	store_array_add(a, TimestampTzGetDatum(t), t == MERGE_TIME_MIN);
 }
 
-uint64
-store_run(const char *sql, int nargs, StoreArray **args)
+/* Run a statement whose plan is kept. */
+static uint64
+run(const char *sql, int nargs, Oid *types, Datum *values)
 {
-	Oid			types[20];
-	Datum		values[20];
 	SPIPlanPtr	plan = NULL;
 	int			slot;
-
-	Assert(nargs <= lengthof(types));
-	for (int i = 0; i < nargs; i++)
-	{
-		int16		len;
-		bool		byval;
-		char		align;
-		int			dims[1] = {args[i]->n};
-		int			lbs[1] = {1};
-
-		get_typlenbyvalalign(args[i]->type, &len, &byval, &align);
-		types[i] = get_array_type(args[i]->type);
-		values[i] = PointerGetDatum(construct_md_array(args[i]->values, args[i]->nulls, 1, dims, lbs,
-													   args[i]->type, len, byval, align));
-	}
 
 	for (slot = 0; slot < MAX_PLANS && plans[slot].sql; slot++)
 	{
@@ -125,6 +111,102 @@ store_run(const char *sql, int nargs, StoreArray **args)
 	if (SPI_execute_plan(plan, values, NULL, false, 0) < 0)
 		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(SPI_result));
 	return SPI_processed;
+}
+
+uint64
+store_run(const char *sql, int nargs, StoreArray **args)
+{
+	Oid			types[16];
+	Datum		values[16];
+
+	Assert(nargs <= lengthof(types));
+	for (int i = 0; i < nargs; i++)
+	{
+		int16		len;
+		bool		byval;
+		char		align;
+		int			dims[1] = {args[i]->n};
+		int			lbs[1] = {1};
+
+		get_typlenbyvalalign(args[i]->type, &len, &byval, &align);
+		types[i] = get_array_type(args[i]->type);
+		values[i] = PointerGetDatum(construct_md_array(args[i]->values, args[i]->nulls, 1, dims, lbs,
+													   args[i]->type, len, byval, align));
+	}
+	return run(sql, nargs, types, values);
+}
+
+void
+store_rows_init(StoreRows *rows, const StoreColumn *columns, int ncolumns)
+{
+	Assert(ncolumns <= STORE_MAX_COLUMNS);
+	rows->desc = CreateTemplateTupleDesc(ncolumns);
+	for (int i = 0; i < ncolumns; i++)
+		TupleDescInitEntry(rows->desc, i + 1, columns[i].name,
+						   OidIsValid(columns[i].type) ? columns[i].type : store_contact_type(), -1, 0);
+	rows->tuples = tuplestore_begin_heap(true, false, work_mem);
+	rows->n = 0;
+	rows->column = 0;
+}
+
+static void
+put(StoreRows *rows, Datum value, bool isnull)
+{
+	rows->values[rows->column] = value;
+	rows->nulls[rows->column++] = isnull;
+	if (rows->column < rows->desc->natts)
+		return;
+	tuplestore_putvalues(rows->tuples, rows->desc, rows->values, rows->nulls);
+	rows->column = 0;
+	rows->n++;
+}
+
+void
+store_put(StoreRows *rows, Datum value)
+{
+	put(rows, value, false);
+}
+
+void
+store_put_null(StoreRows *rows)
+{
+	put(rows, (Datum) 0, true);
+}
+
+void
+store_put_text(StoreRows *rows, StrView s)
+{
+	put(rows, s.ptr ? PointerGetDatum(cstring_to_text_with_len(s.ptr, s.len)) : (Datum) 0, s.ptr == NULL);
+}
+
+void
+store_put_time(StoreRows *rows, int64 t)
+{
+	put(rows, TimestampTzGetDatum(t), t == MERGE_TIME_MIN);
+}
+
+uint64
+store_run_rows(const char *sql, StoreRows *rows)
+{
+	EphemeralNamedRelationData relation = {0};
+	uint64		n = 0;
+
+	if (rows->n > 0)
+	{
+		relation.md.name = "u";
+		relation.md.reliddesc = InvalidOid;
+		relation.md.tupdesc = rows->desc;
+		relation.md.enrtype = ENR_NAMED_TUPLESTORE;
+		relation.md.enrtuples = rows->n;
+		relation.reldata = rows->tuples;
+		if (SPI_register_relation(&relation) != SPI_OK_REL_REGISTER)
+			elog(ERROR, "could not register rows");
+		n = run(sql, 0, NULL, NULL);
+		if (SPI_unregister_relation("u") != SPI_OK_REL_UNREGISTER)
+			elog(ERROR, "could not unregister rows");
+	}
+	tuplestore_end(rows->tuples);
+	return n;
 }
 
 Datum
@@ -306,19 +388,13 @@ store_covers_parse(Datum covers, ContactClaims *claims)
 	qsort(claims->elements, claims->nelements, sizeof(ContactItem), element_cmp);
 }
 
-/* The text form of a text[] of what claims cover. */
-StrView
-store_covers_text(const ContactClaims *claims)
+/* What claims cover, as a text[]. */
+Datum
+store_covers_array(const ContactClaims *claims)
 {
 	Datum	   *values = palloc(sizeof(Datum) * (CF_COUNT + claims->nelements));
 	int			n = 0;
-	Oid			out;
-	bool		varlena;
-	StrView		s;
 
-	/* the usual cases first */
-	if (claims->nelements == 0 && (claims->covers == 0 || claims->covers == (1U << CF_COUNT) - 1))
-		return strview_of(claims->covers == 0 ? "{}" : "{*}");
 	if (claims->covers == (1U << CF_COUNT) - 1)
 		values[n++] = PointerGetDatum(cstring_to_text("*"));
 	else
@@ -336,21 +412,48 @@ store_covers_text(const ContactClaims *claims)
 																   e->key.len, e->key.ptr)));
 		}
 	}
-	getTypeOutputInfo(TEXTARRAYOID, &out, &varlena);
-	s.ptr = OidOutputFunctionCall(out, PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT)));
+	return PointerGetDatum(construct_array(values, n, TEXTOID, -1, false, TYPALIGN_INT));
+}
+
+/* The same as text. */
+StrView
+store_covers_text(const ContactClaims *claims)
+{
+	StrView		s;
+
+	/* the usual cases first */
+	if (claims->nelements == 0 && (claims->covers == 0 || claims->covers == (1U << CF_COUNT) - 1))
+		return strview_of(claims->covers == 0 ? "{}" : "{*}");
+	s.ptr = OidOutputFunctionCall(F_ARRAY_OUT, store_covers_array(claims));
 	s.len = strlen(s.ptr);
 	return s;
 }
 
-StrView
-store_coverage_text(const MergeCoverage *coverage)
+static ContactClaims
+coverage_claims(const MergeCoverage *coverage)
 {
 	ContactClaims claims = {0};
 
 	claims.covers = coverage->fields;
 	claims.elements = coverage->elements;
 	claims.nelements = coverage->nelements;
+	return claims;
+}
+
+StrView
+store_coverage_text(const MergeCoverage *coverage)
+{
+	ContactClaims claims = coverage_claims(coverage);
+
 	return store_covers_text(&claims);
+}
+
+Datum
+store_coverage_array(const MergeCoverage *coverage)
+{
+	ContactClaims claims = coverage_claims(coverage);
+
+	return store_covers_array(&claims);
 }
 
 static MergeKind

@@ -1,0 +1,145 @@
+/*
+ * store_fresh.c
+ *		Records that are new here and that nothing can link to any other.
+ *
+ * Most of what a source shows for the first time is of this kind: nobody has ever
+ * asserted one of its keys, and nobody can have decided about it.  Such a record
+ * is a cluster of its own, so that it needs neither to be stored before it is
+ * linked, nor to be looked for afterwards.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+
+#include "compat.h"
+#include "store/store.h"
+
+/* A key that a record of the batch asserts. */
+typedef struct Assertion
+{
+	StrView		key;
+	int64		record_id;
+} Assertion;
+
+pg_uuid_t
+store_mint(void)
+{
+	pg_uuid_t	id;
+
+	if (!pg_strong_random(id.data, UUID_LEN))
+		ereport(ERROR,
+				(errcode(ERRCODE_INTERNAL_ERROR),
+				 errmsg("could not generate random values")));
+	id.data[6] = (id.data[6] & 0x0f) | 0x40;	/* version 4 */
+	id.data[8] = (id.data[8] & 0x3f) | 0x80;	/* the RFC's variant */
+	return id;
+}
+
+static int
+assertion_cmp(const void *a, const void *b)
+{
+	const Assertion *x = a;
+	const Assertion *y = b;
+	int			r = strview_cmp(x->key, y->key);
+
+	if (r)
+		return r;
+	return x->record_id < y->record_id ? -1 : x->record_id > y->record_id;
+}
+
+static int
+id_cmp(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
+
+/* The ids, sorted, of the batch's records that share a key with any other record. */
+static int64 *
+find_company(const StoreEvidence *evidence, int *ncompany)
+{
+	int			n = evidence->keys.n;
+	Assertion  *said = palloc(sizeof(Assertion) * Max(n, 1));
+	int64	   *company = palloc(sizeof(int64) * Max(n, 1));
+	StoreArray	keys;
+	StoreArray	index;
+	int			at = 0;
+	uint64		nknown;
+
+	for (int i = 0; i < n; i++)
+	{
+		text	   *key = DatumGetTextPP(evidence->keys.values[i]);
+
+		said[i].key.ptr = VARDATA_ANY(key);
+		said[i].key.len = VARSIZE_ANY_EXHDR(key);
+		said[i].record_id = DatumGetInt64(evidence->records.values[i]);
+	}
+	qsort(said, n, sizeof(Assertion), assertion_cmp);
+
+	store_array_init(&keys, TEXTOID);
+	store_array_init(&index, INT4OID);
+	for (int i = 0; i < n;)
+	{
+		int			end = i + 1;
+
+		while (end < n && strview_cmp(said[end].key, said[i].key) == 0)
+			end++;
+		if (said[end - 1].record_id != said[i].record_id)
+		{
+			for (; i < end; i++)
+				company[at++] = said[i].record_id;
+			continue;
+		}
+		store_array_add_text(&keys, said[i].key);
+		store_array_add(&index, Int32GetDatum(i), false);
+		i = end;
+	}
+	nknown = keys.n == 0 ? 0 :
+		store_run("SELECT u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (key, i) "
+				  "WHERE EXISTS (SELECT FROM contactsync.identities i "
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.key = u.key OFFSET 0)",
+				  2, (StoreArray *[]) {&keys, &index});
+	for (uint64 row = 0; row < nknown; row++)
+	{
+		bool		isnull;
+
+		company[at++] = said[DatumGetInt32(store_value(row, 1, &isnull))].record_id;
+	}
+	qsort(company, at, sizeof(int64), id_cmp);
+	*ncompany = at;
+	return company;
+}
+
+/* Give those that are alone their contacts' ids.  evidence: of the whole batch. */
+void
+store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *evidence)
+{
+	static const StoreColumn columns[] = {{"id", UUIDOID}, {"record_id", INT8OID}};
+	StoreRows	aliases;
+	int64	   *company;
+	int			ncompany;
+	bool		any = false;
+
+	for (int i = 0; i < nrecords && !any; i++)
+		any = records[i].fresh;
+	if (!any)
+		return;
+	company = find_company(evidence, &ncompany);
+	store_rows_init(&aliases, columns, lengthof(columns));
+	for (int i = 0; i < nrecords; i++)
+	{
+		StoreRecord *r = &records[i];
+
+		if (!r->fresh || bsearch(&r->id, company, ncompany, sizeof(int64), id_cmp))
+			continue;
+		r->alone = r->has_contact = true;
+		r->contact_id = store_mint();
+		store_put(&aliases, UUIDPGetDatum(&r->contact_id));
+		store_put(&aliases, Int64GetDatum(r->id));
+	}
+	store_run_rows("INSERT INTO contactsync.contact_aliases (id, record_id) SELECT u.id, u.record_id FROM u", &aliases);
+}
