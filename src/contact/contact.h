@@ -121,6 +121,7 @@ typedef struct ContactItem
 #define CS_ENRICHED			0x02
 #define CS_DERIVED			0x04
 #define CS_OVERRIDDEN		0x08
+#define CS_VERIFIED			0x10	/* somebody checked the value */
 
 /*
  * Times are microseconds since 2000-01-01 UTC, as TimestampTz; PG_INT64_MIN is

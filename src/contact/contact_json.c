@@ -43,6 +43,7 @@ static const struct
 	{CS_ENRICHED, "enriched"},
 	{CS_DERIVED, "derived"},
 	{CS_OVERRIDDEN, "overridden"},
+	{CS_VERIFIED, "verified"},
 };
 
 /* ---- reading ---- */

@@ -139,6 +139,10 @@ typedef enum MergeRuleKind
 	MR_LAST_WRITE_WINS,
 	MR_SOURCE_PRIORITY,
 	MR_MANUAL_REVIEW,
+	MR_MOST_FREQUENT,			/* said by most independent sources */
+	MR_VERIFIED_FIRST,
+	MR_OLDEST,
+	MR_MOST_COMPLETE,			/* most members, elements or attributes */
 	MR_UNION
 } MergeRuleKind;
 

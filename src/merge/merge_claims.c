@@ -1,61 +1,14 @@
 /*
  * merge_claims.c
- *		The claims on a cell: what each record says, in the order of the rule.
+ *		The claims on a cell: what each record says of it, and what is shown of that.
  *
- * A claim on a group is the whole group, on a list one element.  The order is
- * total: it ends in the record's own key and the value's bytes.
+ * A claim on a group is the whole group, on a list one element, or the whole list.
  */
 #include "postgres.h"
 
 #include "common/hashfn.h"
 
 #include "merge/merge_claims.h"
-
-/* qsort has no argument to pass this through, and sorting does not nest */
-static const MergeResolver *sorting;
-
-/* A source's place in a rule's list, by name before by class; 0 is best. */
-int
-merge_source_rank(const MergeRule *rule, const MergeInput *in)
-{
-	for (int i = 0; i < rule->nsources; i++)
-		if (strview_cmp(rule->sources[i], in->source) == 0)
-			return i;
-	for (int i = 0; i < rule->nsources; i++)
-		if (in->source_class.len > 0 && strview_cmp(rule->sources[i], in->source_class) == 0)
-			return i;
-	return rule->nsources;
-}
-
-int
-merge_input_cmp(const MergeInput *a, const MergeInput *b)
-{
-	int			r = strview_cmp(a->source, b->source);
-
-	return r ? r : strview_cmp(a->source_id, b->source_id);
-}
-
-/* Best first. */
-static int
-claim_cmp(const void *x, const void *y)
-{
-	const MergeClaim *a = x;
-	const MergeClaim *b = y;
-	const MergeResolver *s = sorting;
-	int			r;
-
-	if (a->complete != b->complete)
-		return a->complete ? -1 : 1;
-	if (s->rule->kind == MR_SOURCE_PRIORITY && a->rank != b->rank)
-		return a->rank - b->rank;
-	if (a->compare_at != b->compare_at)
-		return a->compare_at > b->compare_at ? -1 : 1;
-	if (a->rank != b->rank)
-		return a->rank - b->rank;
-	if ((r = merge_input_cmp(&s->inputs[a->input], &s->inputs[b->input])) != 0)
-		return r;
-	return strview_cmp(a->bytes, b->bytes);
-}
 
 /* The content of a claim as bytes: of all its items, without primary flags. */
 StrView
@@ -213,10 +166,18 @@ merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const Me
 
 /* ---- claims ---- */
 
-int64
-merge_last_modification(const MergeRecord *r)
+/* Begin a claim, behind those that there are; it counts once nclaims does. */
+MergeClaim *
+merge_claim_init(MergeResolver *s, int input, int maxitems)
 {
-	return r->modified != MERGE_TIME_MIN ? r->modified : r->version;
+	MergeClaim *c = &s->claims[s->nclaims];
+
+	memset(c, 0, sizeof(*c));
+	c->input = input;
+	c->rank = merge_source_rank(s->rule, &s->inputs[input]);
+	c->changed_at = c->as_of = c->known_since = MERGE_TIME_MIN;
+	c->items = palloc(sizeof(*c->items) * maxitems);
+	return c;
 }
 
 /* Collect what every record says of a cell: the fields of a mask, or one key. */
@@ -224,81 +185,47 @@ void
 merge_collect(MergeResolver *s, uint32 fields, StrView key, ContactField lead)
 {
 	bool		any_complete = false;
-	bool		any_witnessed[2] = {false, false};
 
 	s->nclaims = 0;
 	for (int i = 0; i < s->ninputs; i++)
 	{
 		const MergeInput *in = &s->inputs[i];
 		const ContactValue *state = &in->record.state;
-		MergeClaim	   *c = &s->claims[s->nclaims];
+		MergeClaim *c = merge_claim_init(s, i, CF_COUNT);
+		const ContactStamp *gone[CF_COUNT];
+		int			ngone = 0;
 		bool		cleared = false;
 
-		memset(c, 0, sizeof(*c));
-		c->changed_at = c->as_of = MERGE_TIME_MIN;
-		c->items = palloc(sizeof(*c->items) * CF_COUNT);
-		for (int f = 0; f < CF_COUNT; f++)
+		for (int f = 0; f < CF_COUNT && in->record.alive; f++)
 		{
 			int			at = fields & CF_BIT(f) ? contact_find(state, f, key) : -1;
-			const ContactStamp *stamp;
 
-			if (at < 0 || !in->record.alive)
+			if (at < 0)
 				continue;
-			stamp = &state->stamps[state->items[at].stamp];
-			if (state->items[at].flags & CI_TOMBSTONE)
+			if (!(state->items[at].flags & CI_TOMBSTONE))
 			{
-				cleared |= f == lead;
-				if (c->nitems == 0)
-				{
-					c->as_of = Max(c->as_of, stamp->as_of);
-					c->changed_at = Max(c->changed_at, merge_changed_at(&in->record, stamp));
-				}
+				merge_claim_add(c, in, &state->items[at]);
+				c->complete |= f == lead;
 				continue;
 			}
-			if (c->nitems == 0)
-				c->as_of = c->changed_at = MERGE_TIME_MIN;
-			c->items[c->nitems++] = &state->items[at];
-			c->complete |= f == lead;
-			c->witnessed |= !(stamp->flags & CS_ESTIMATE);
-			c->as_of = Max(c->as_of, stamp->as_of);
-			c->changed_at = Max(c->changed_at, merge_changed_at(&in->record, stamp));
+			gone[ngone++] = &state->stamps[state->items[at].stamp];
+			cleared |= f == lead;
 		}
+		/* a group is cleared when its lead is, and nothing of it is left */
 		if (c->nitems == 0 && !cleared)
 			continue;
-		c->input = i;
-		c->rank = merge_source_rank(s->rule, in);
+		for (int k = 0; k < ngone && c->nitems == 0; k++)
+			merge_claim_stamp(c, in, gone[k]);
 		c->bytes = merge_claim_bytes(c->items, c->nitems);
-		c->verdict = c->nitems == 0 ? MV_WITHDRAWN :
-			s->rule->only && c->rank == s->rule->nsources ? MV_EXCLUDED : MV_LOST;
+		c->verdict = c->nitems == 0 ? MV_WITHDRAWN : merge_is_excluded(s->rule, in) ? MV_EXCLUDED : MV_LOST;
 		s->nclaims++;
 		if (c->verdict == MV_LOST)
 			any_complete |= c->complete;
 	}
 	for (int i = 0; i < s->nclaims; i++)
-	{
-		MergeClaim	   *c = &s->claims[i];
-
-		if (c->verdict == MV_LOST && any_complete && !c->complete)
-			c->verdict = MV_INCOMPLETE;
-		if (c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE)
-			any_witnessed[c->verdict == MV_INCOMPLETE] |= c->witnessed;
-	}
-
-	/*
-	 * Recency: a first sight counts as its estimate, but where nothing was
-	 * witnessed at all the records' own last modification is the best there is.
-	 */
-	for (int i = 0; i < s->nclaims; i++)
-	{
-		MergeClaim	   *c = &s->claims[i];
-
-		c->compare_at = any_witnessed[c->verdict == MV_INCOMPLETE] ? c->changed_at :
-			merge_last_modification(&s->inputs[c->input].record);
-		/* what does not compete goes behind what does */
-		c->complete = c->verdict == MV_LOST;
-	}
-	sorting = s;
-	qsort(s->claims, s->nclaims, sizeof(MergeClaim), claim_cmp);
+		if (s->claims[i].verdict == MV_LOST && any_complete && !s->claims[i].complete)
+			s->claims[i].verdict = MV_INCOMPLETE;
+	merge_order(s, s->rule);
 }
 
 bool

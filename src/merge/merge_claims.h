@@ -2,7 +2,8 @@
  * merge_claims.h
  *		Between the parts of resolve: the claims on a cell, and what is made of them.
  *
- *	merge_claims.c		collecting claims, their order, output, explain
+ *	merge_claims.c		collecting claims, output, explain
+ *	merge_order.c		their order, by each rule
  *	merge_review.c		manual review: the established value, decisions, conflicts
  *	merge_lists.c		lists, by union or whole, and their primaries
  *	merge_resolve.c		cells and groups, and the whole contact
@@ -20,10 +21,15 @@ typedef struct MergeClaim
 	const ContactItem **items;	/* none: withdrawn */
 	bool		complete;		/* fills the group's lead member */
 	bool		witnessed;
+	bool		derived;		/* shown because we wrote it there: no origin of its own */
+	bool		verified;
 	int64		changed_at;
 	int64		as_of;
+	int64		known_since;	/* changed_at at the latest, where that is an estimate */
 	int64		compare_at;		/* what recency is judged by */
 	int			rank;			/* of its source in the rule */
+	int			votes;			/* by merge_count_votes() */
+	int			nattributes;	/* for MR_MOST_COMPLETE */
 	StrView		bytes;
 	MergeVerdict verdict;
 } MergeClaim;
@@ -43,16 +49,23 @@ typedef struct MergeResolver
 	/* scratch: the claims on the cell at hand */
 	MergeClaim *claims;
 	int			nclaims;
-	/* for the comparator */
-	const MergeRule *rule;
+	const MergeRule *rule;		/* of the cell */
 } MergeResolver;
 
 static const StrView nokey = {NULL, 0};
 
-/* merge_claims.c */
+/* merge_order.c */
 extern int64 merge_last_modification(const MergeRecord *r);
 extern int	merge_source_rank(const MergeRule *rule, const MergeInput *in);
+extern bool merge_is_excluded(const MergeRule *rule, const MergeInput *in);
 extern int	merge_input_cmp(const MergeInput *a, const MergeInput *b);
+extern void merge_claim_add(MergeClaim *c, const MergeInput *in, const ContactItem *item);
+extern void merge_claim_stamp(MergeClaim *c, const MergeInput *in, const ContactStamp *stamp);
+extern void merge_count_votes(MergeResolver *s);
+extern void merge_order(MergeResolver *s, const MergeRule *rule);
+
+/* merge_claims.c */
+extern MergeClaim *merge_claim_init(MergeResolver *s, int input, int maxitems);
 extern StrView merge_claim_bytes(const ContactItem **items, int nitems);
 extern void merge_claim_digest(const MergeResolver *s, const MergeClaim *c, uint8 *digest);
 extern void merge_emit(MergeResolver *s, const ContactItem *item, StrView source, int64 as_of, int64 changed_at, uint8 flags);

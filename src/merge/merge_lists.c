@@ -7,74 +7,76 @@
 
 #include "merge/merge_claims.h"
 
-/* Order in which a list that is taken whole is chosen: by its latest change. */
+/* Collect each record's list as a whole; the best one's input, or -1 if there is none. */
 static int
 best_list(MergeResolver *s, ContactField field)
 {
-	int			best = -1;
-	int			best_rank = 0;
-	int64		best_at = 0;
-	bool		any_witnessed = false;
-	bool	   *competes = palloc0(sizeof(bool) * s->ninputs);
-	int64	   *changed_at = palloc(sizeof(int64) * s->ninputs);
-
+	s->nclaims = 0;
 	for (int i = 0; i < s->ninputs; i++)
 	{
 		const MergeInput *in = &s->inputs[i];
-		bool		witnessed = false;
+		const ContactValue *state = &in->record.state;
+		MergeClaim *c = merge_claim_init(s, i, Max(state->nitems, 1));
 
-		changed_at[i] = MERGE_TIME_MIN;
-		if (!in->record.alive ||
-			(s->rule->only && merge_source_rank(s->rule, in) == s->rule->nsources))
-			continue;
-		for (int k = 0; k < in->record.state.nitems; k++)
+		for (int k = 0; k < state->nitems && in->record.alive; k++)
 		{
-			const ContactItem *item = &in->record.state.items[k];
-			const ContactStamp *stamp = &in->record.state.stamps[item->stamp];
-
 			/* that the list was covered is no change */
-			if (item->field != field || item->key.len == 0)
+			if (state->items[k].field != field || state->items[k].key.len == 0)
 				continue;
-			competes[i] |= !(item->flags & CI_TOMBSTONE);
-			witnessed |= !(stamp->flags & CS_ESTIMATE);
-			changed_at[i] = Max(changed_at[i], merge_changed_at(&in->record, stamp));
+			if (state->items[k].flags & CI_TOMBSTONE)
+				merge_claim_stamp(c, in, &state->stamps[state->items[k].stamp]);
+			else
+				merge_claim_add(c, in, &state->items[k]);
 		}
-		any_witnessed |= witnessed && competes[i];
+		if (c->nitems == 0 || merge_is_excluded(s->rule, in))
+			continue;
+		c->bytes = merge_claim_bytes(c->items, c->nitems);
+		c->verdict = MV_LOST;
+		s->nclaims++;
 	}
+	merge_order(s, s->rule);
+	return s->nclaims > 0 ? s->claims[0].input : -1;
+}
+
+/* The element among those resolved that records call primary, by the rule for that; -1 = none. */
+static int
+claimed_primary(MergeResolver *s, ContactField field, int from)
+{
+	const ContactValue *v = &s->result->contact;
+
+	s->rule = &s->policy->primary[field];
+	s->nclaims = 0;
 	for (int i = 0; i < s->ninputs; i++)
 	{
 		const MergeInput *in = &s->inputs[i];
-		int			rank = merge_source_rank(s->rule, in);
-		/* recency as in merge_collect() */
-		int64		at = any_witnessed ? changed_at[i] : merge_last_modification(&in->record);
+		const ContactValue *state = &in->record.state;
 
-		if (!competes[i])
+		if (!in->record.alive || merge_is_excluded(s->rule, in))
 			continue;
-		if (best >= 0)
+		for (int k = 0; k < state->nitems; k++)
 		{
-			if (s->rule->kind == MR_SOURCE_PRIORITY && rank != best_rank)
-			{
-				if (rank > best_rank)
-					continue;
-			}
-			else if (at != best_at)
-			{
-				if (at < best_at)
-					continue;
-			}
-			else if (rank != best_rank)
-			{
-				if (rank > best_rank)
-					continue;
-			}
-			else if (merge_input_cmp(in, &s->inputs[best]) > 0)
+			MergeClaim *c;
+			bool		there = false;
+
+			if (state->items[k].field != field || !(state->items[k].flags & CI_PRIMARY))
 				continue;
+			for (int e = from; e < v->nitems; e++)
+				there |= strview_cmp(v->items[e].key, state->items[k].key) == 0;
+			if (!there)
+				continue;
+			c = merge_claim_init(s, i, 1);
+			merge_claim_add(c, in, &state->items[k]);
+			c->bytes = merge_claim_bytes(c->items, c->nitems);
+			c->verdict = MV_LOST;
+			s->nclaims++;
+			break;
 		}
-		best = i;
-		best_rank = rank;
-		best_at = at;
 	}
-	return best;
+	merge_order(s, s->rule);
+	for (int e = from; e < v->nitems && s->nclaims > 0; e++)
+		if (strview_cmp(v->items[e].key, s->claims[0].items[0]->key) == 0)
+			return e;
+	return -1;
 }
 
 /* The one primary of a list's resolved elements. */
@@ -82,78 +84,19 @@ static void
 choose_primary(MergeResolver *s, ContactField field, int from)
 {
 	ContactValue *v = &s->result->contact;
-	const MergeRule *rule = &s->policy->primary[field];
-	int			decided = -1;
 	int			best = -1;
-	int			best_input = 0;
-	int			best_rank = 0;
-	int64		best_at = 0;
-	bool		any_witnessed = false;
-	int		   *claimed = palloc(sizeof(int) * s->ninputs);
-	const ContactStamp **stamps = palloc(sizeof(ContactStamp *) * s->ninputs);
 
-	/* which element does each record claim to be primary? */
-	for (int i = 0; i < s->ninputs; i++)
-	{
-		const MergeInput *in = &s->inputs[i];
-
-		claimed[i] = -1;
-		if (!in->record.alive || (rule->only && merge_source_rank(rule, in) == rule->nsources))
-			continue;
-		for (int k = 0; k < in->record.state.nitems; k++)
-		{
-			const ContactItem *item = &in->record.state.items[k];
-
-			if (item->field != field || !(item->flags & CI_PRIMARY))
-				continue;
-			for (int e = from; e < v->nitems; e++)
-				if (strview_cmp(v->items[e].key, item->key) == 0)
-					claimed[i] = e;
-			stamps[i] = &in->record.state.stamps[item->stamp];
-			any_witnessed |= claimed[i] >= 0 && !(stamps[i]->flags & CS_ESTIMATE);
-		}
-	}
 	/* what was decided, the latest first */
 	for (int e = from; e < v->nitems; e++)
 	{
 		const ContactStamp *stamp = &v->stamps[v->items[e].stamp];
 
 		if ((stamp->flags & CS_OVERRIDDEN) && (v->items[e].flags & CI_PRIMARY) &&
-			(decided < 0 || stamp->changed_at > v->stamps[v->items[decided].stamp].changed_at))
-			decided = e;
+			(best < 0 || stamp->changed_at > v->stamps[v->items[best].stamp].changed_at))
+			best = e;
 	}
-	best = decided;
-	/* the rule decides among them */
-	for (int i = 0; i < s->ninputs && decided < 0; i++)
-	{
-		const MergeInput *in = &s->inputs[i];
-		int			rank = merge_source_rank(rule, in);
-		int64		at;
-
-		if (claimed[i] < 0)
-			continue;
-		/* recency as in merge_collect() */
-		at = any_witnessed ? merge_changed_at(&in->record, stamps[i]) : merge_last_modification(&in->record);
-		if (best >= 0)
-		{
-			int			r = 0;
-
-			if (rule->kind == MR_SOURCE_PRIORITY)
-				r = rank - best_rank;
-			if (r == 0)
-				r = at > best_at ? -1 : at < best_at;
-			if (r == 0)
-				r = rank - best_rank;
-			if (r == 0)
-				r = merge_input_cmp(in, &s->inputs[best_input]);
-			if (r >= 0)
-				continue;
-		}
-		best = claimed[i];
-		best_input = i;
-		best_rank = rank;
-		best_at = at;
-	}
+	if (best < 0)
+		best = claimed_primary(s, field, from);
 	/* nobody says so: verified, oldest, key */
 	for (int e = from; best < 0 && e < v->nitems; e++)
 	{
@@ -323,7 +266,8 @@ merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 
 			if (!merge_competes(c))
 				continue;
-			verified |= (c->items[0]->flags & CI_VERIFIED) != 0;
+			/* what we wrote there ourselves confirms nothing */
+			verified |= c->verified && !c->derived;
 			if (rule->kind != MR_UNION)
 			{
 				if (c->input != whole)

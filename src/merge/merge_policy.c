@@ -17,7 +17,8 @@
 #include "merge/merge.h"
 
 const char *const merge_rule_names[MR_COUNT] = {
-	"last_write_wins", "source_priority", "manual_review", "union"
+	"last_write_wins", "source_priority", "manual_review", "most_frequent",
+	"verified_first", "oldest", "most_complete", "union"
 };
 
 const char *const merge_verdict_names[] = {

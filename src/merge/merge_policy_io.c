@@ -39,7 +39,7 @@ policy_of_jsonb(const Jsonb *json, struct Node *escontext)
 				 errmsg("invalid merge policy: %s", error.message),
 				 errdetail("JSON path: %s", error.path),
 				 errhint("Members are fields of a contact, the groups name and job, metadata.<key>, emails.primary and phones.primary; "
-						 "rules are last_write_wins, source_priority, manual_review and union.")));
+						 "rules are last_write_wins, source_priority, manual_review, most_frequent, verified_first, oldest, most_complete and union.")));
 	return merge_policy_to_jsonb(&policy);
 }
 

@@ -393,11 +393,11 @@ def policy(rng):
                         "emails.primary", "phones.primary", "nickname", "job"])
     if rng.random() < .1:
         return ("unset_policy", field)
-    rules = ["last_write_wins", "source_priority"]
+    rules = ["last_write_wins", "source_priority", "most_frequent", "verified_first", "oldest", "most_complete"]
     if field in ("emails", "phones", "tags", "metadata"):
         rules.append("union")
-    elif not field.endswith(".primary"):
-        rules += ["manual_review"] * 2
+    if field not in ("emails", "phones", "tags") and not field.endswith(".primary"):
+        rules += ["manual_review"] * 3
     rule = rng.choice(rules)
     sources = None
     if rule == "source_priority" or rng.random() < .2:
@@ -407,7 +407,7 @@ def policy(rng):
 
 
 def random_history(rng):
-    steps = [policy(rng) for _ in range(rng.randint(0, 4))]
+    steps = [policy(rng) for _ in range(rng.randint(0, 6))]
     persons, used = rng.choice([1, 1, 1, 2, 3]), set()
     n = rng.choice([5, 8, 12, 16, 16, 30])
     more = [event(rng, persons, used) for _ in range(n)]

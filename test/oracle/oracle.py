@@ -347,15 +347,44 @@ class Rule:
 
 
 class Claim:
-    """What one record says about one cell, group or list."""
-    def __init__(self, record, value, changed, estimate, as_of):
-        self.record, self.value, self.as_of = record, value, as_of
-        self.estimate = estimate
+    """What one record says about one value, element, group or list."""
+    def __init__(self, record, kind, value, cells):
+        self.record, self.kind, self.value = record, kind, value
         self.version = record.version
-        self.changed = changed
+        self.changed = max((counted(record, c) for c in cells), default=NEVER)
+        self.since = max((known_since(record, c) for c in cells), default=NEVER)
+        self.estimate = all(c.estimate for c in cells)
+        self.as_of = max(c.as_of for c in cells)
+        self.key = None                     # of an element that is claimed to be primary
 
     def bytes(self):
         return repr(sorted(self.value.items())) if isinstance(self.value, dict) else repr(self.value)
+
+    def agrees(self, other):
+        """Do they say the same, as far as both say anything?"""
+        if self.kind == "list":
+            return set(self.value) == set(other.value)
+        if self.kind == "primary":
+            return self.key == other.key
+        if self.kind == "group":
+            common = set(self.value) & set(other.value)
+            return bool(common) and all(self.value[m] == other.value[m] for m in common)
+        return self.value == other.value
+
+    def votes(self, claims):
+        return len({c.record.key[0] for c in claims if self.agrees(c)})
+
+    def verified(self):
+        # DESIGN is silent on what verifies a single value: a flag of its stamp, which no event can set yet
+        elements = self.value.values() if self.kind == "list" else [self.value]
+        return any(isinstance(e, dict) and e.get("verified") is True for e in elements)
+
+    def completeness(self):
+        # DESIGN is silent on what is counted; chosen: members or elements, then what is said of the elements
+        if self.kind in ("list", "group"):
+            said = [len([a for a in e if a != "primary"]) if isinstance(e, dict) else 1 for e in self.value.values()]
+            return len(said), sum(said)
+        return 1, len([a for a in self.value if a != "primary"]) if isinstance(self.value, dict) else 1
 
 
 def counted(record, cell):
@@ -365,6 +394,14 @@ def counted(record, cell):
     return min(record.created, cell.changed)
 
 
+def known_since(record, cell):
+    """The same for the question which is the oldest.  What was there at first sight is of unknown age: DESIGN is
+    silent on that; chosen: the creation where it is known, else that sight, so that nothing unknown is the oldest."""
+    if cell.estimate and record.created == NEVER:
+        return cell.changed
+    return counted(record, cell)
+
+
 def ordered(claims, rule):
     """Best first, in the total order of the rule."""
     claims = [c for c in claims if rule.admits(c.record.key[0])]
@@ -372,37 +409,30 @@ def ordered(claims, rule):
 
     def key(c):
         time = c.changed if witnessed else c.version
+        since = c.since if witnessed else c.version
         rank = -rule.rank(c.record.key[0])
-        head = (rank, time) if rule.kind == "source_priority" else (time, rank)
-        return head
+        return {"source_priority": (rank, time),
+                "most_frequent": (c.votes(claims), time, rank),
+                "verified_first": (c.verified(), time, rank),
+                "oldest": (-since, time, rank),
+                "most_complete": (*c.completeness(), time, rank)}.get(rule.kind, (time, rank))
     # DESIGN is silent on which end of the record keys wins; chosen: the least one
     return sorted(sorted(claims, key=lambda c: c.record.key), key=key, reverse=True)
 
 
-def stamp_of(record, cells):
-    """changed, estimate and as_of of a claim that is made of several cells."""
-    changed = max((counted(record, c) for c in cells), default=NEVER)
-    return changed, all(c.estimate for c in cells), max(c.as_of for c in cells)
-
-
 def cell_claims(records, field, key=""):
-    out = []
-    for r in records:
-        c = r.cells.get((field, key))
-        if c and c.value is not None:
-            out.append(Claim(r, c.value, counted(r, c), c.estimate, c.as_of))
-    return out
+    return [Claim(r, "value", r.cells[(field, key)].value, [r.cells[(field, key)]])
+            for r in records if (field, key) in r.cells and r.cells[(field, key)].value is not None]
 
 
 def group_claims(records, group):
     out = []
     for r in records:
         # DESIGN is silent on what a cleared member means for the stamp of a group; chosen: nothing
-        cells = [r.cells[(m, "")] for m in GROUPS[group] if (m, "") in r.cells and r.cells[(m, "")].value is not None]
         value = {m: r.cells[(m, "")].value for m in GROUPS[group]
                  if (m, "") in r.cells and r.cells[(m, "")].value is not None}
         if value:
-            out.append(Claim(r, value, *stamp_of(r, cells)))
+            out.append(Claim(r, "group", value, [r.cells[(m, "")] for m in value]))
     return out
 
 
@@ -539,7 +569,7 @@ class Resolver:
         for k in out:
             for c in cell_claims(self.live, field, k):
                 if c.value.get("primary"):
-                    c.key = k
+                    c.kind, c.key = "primary", k
                     claims.append(c)
         best = ordered(claims, rule)
         if best:
@@ -618,7 +648,7 @@ def list_claims(records, field, without=()):
         cells = {k: c for (f, k), c in r.cells.items() if f == field and k not in without}
         value = {k: c.value for k, c in cells.items() if c.value is not None}
         if value:
-            out.append(Claim(r, value, *stamp_of(r, cells.values())))
+            out.append(Claim(r, "list", value, list(cells.values())))
     return out
 
 

@@ -19,12 +19,18 @@ $node->safe_psql('postgres', q{
 	CREATE EXTENSION contactsync;
 	SELECT contactsync.add_source(s, 'canonical', jsonb_build_object('class', c))
 	FROM (VALUES ('crm', 'crm'), ('mkt', 'crm'), ('phone', 'device')) v (s, c);
-	SELECT contactsync.set_policy('title', 'source_priority', '{device,crm}');
-	SELECT contactsync.set_policy('note', 'manual_review');
-	SELECT contactsync.set_policy('phones', 'last_write_wins');
-	SELECT contactsync.set_policy('tags', 'source_priority', '{mkt}');
-	SELECT contactsync.set_policy('metadata.k', 'manual_review');
 });
+
+# Every rule on every kind of cell, in turn.
+my @policies = (
+	q{{"job": {"rule": "source_priority", "sources": ["device", "crm"]}, "note": "manual_review", "phones": "last_write_wins",
+		"tags": {"rule": "source_priority", "sources": ["mkt"]}, "metadata.k": "manual_review", "name": "most_frequent"}},
+	q{{"job": "most_frequent", "note": "oldest", "phones": "most_frequent", "tags": "oldest", "metadata": "most_frequent",
+		"emails.primary": "most_frequent", "name": "most_complete"}},
+	q{{"job": "most_complete", "note": "most_frequent", "phones": "verified_first", "tags": "most_complete", "metadata": "manual_review",
+		"emails": "most_complete", "phones.primary": "oldest", "name": "oldest"}},
+	q{{"job": "oldest", "nickname": {"rule": "most_frequent", "sources": ["crm"], "only": true}, "phones": "oldest", "tags": "most_frequent",
+		"work": {"rule": "manual_review", "members": ["title", "note"]}, "metadata.k": "oldest", "name": "manual_review", "emails": "verified_first"}});
 
 sub pick { return $_[ int rand @_ ] }
 
@@ -105,6 +111,9 @@ for my $history (1 .. 4)
 	my @templates = map { random_event() } 1 .. 350;
 	my @events = (map({ receive($_) } @templates), map { receive($_) } grep { /RECEIPT/ } @templates);
 	my $first;
+	my $policy = $policies[($history - 1) % @policies];
+	$node->safe_psql('postgres', "INSERT INTO contactsync.policies (version, policy)
+		SELECT coalesce(max(version), 0) + 1, '$policy' FROM contactsync.policies");
 	for my $round (1 .. 5)
 	{
 		my @order = $round == 1 ? @events : shuffle(@events, map { pick(@events) } 1 .. 100);
