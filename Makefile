@@ -37,6 +37,7 @@ SQL_PIECES  = src/prologue.sql \
               src/sync/run.sql \
               src/store/directory.sql \
               src/store/decide.sql \
+              src/store/identity.sql \
               src/store/review.sql \
               src/store/edit.sql \
               src/store/history.sql \

@@ -12,7 +12,8 @@
  *	merge_policy_io.c	the type merge_policy
  *	merge_resolve.c		states of a contact's records -> the contact, with
  *						candidates, verdicts and conflicts
- *	merge_identity.c	records and the keys they ever asserted -> clusters
+ *	merge_evidence.c	what keys and names say of who is who
+ *	merge_identity.c	records, their keys and decisions -> clusters
  */
 #ifndef CONTACTSYNC_MERGE_H
 #define CONTACTSYNC_MERGE_H
@@ -98,6 +99,8 @@ typedef struct MergeRecord
 	MergePosition reused;		/* the delete after which the source gave the id
 								 * to a new record; set by merge_fold */
 	MergeSightings sightings;
+	StrView		merged_into;	/* id of the record that the source merged it into, if
+								 * that is what it died of */
 	int32		same_version_conflicts;
 	MergeCoverage covered;		/* by any snapshot that the state is made of */
 	MergeCoverage uncovered;	/* of that, what the newest does not cover: there
@@ -368,50 +371,112 @@ extern void merge_history(const MergePolicy *policy, MergeObservation *obs, int 
 
 /* ---- identity ---- */
 
+/* What a key is worth as evidence that two records are one person, weakest first. */
+typedef enum IdentityStrength
+{
+	IS_GENERIC,					/* stands for nobody: no evidence */
+	IS_SHARED,					/* role address, family mail, landline: links only
+								 * where names agree */
+	IS_PERSONAL,				/* mail, mobile: links unless names disagree */
+	IS_EXCLUSIVE				/* declared so: two different ones are two people */
+} IdentityStrength;
+
+/* Thresholds: part of the policy. */
+typedef struct IdentityPolicy
+{
+	int			generic_names;	/* a key of people with more names is generic */
+	int			max_records;	/* no key links more, and no evidence more into one contact */
+} IdentityPolicy;
+
 /* A key that a record ever asserted, at the earliest version it did. */
 typedef struct IdentityKey
 {
-	StrView		key;			/* "email:...", "tel:+..." */
+	StrView		key;			/* "email:...", "tel:+...", "id:<metadata key>:<value>" */
 	int64		first_version;
+	bool		mobile;			/* the record calls the number a mobile one */
+	bool		generic;		/* as identity_generic found */
 } IdentityKey;
 
 typedef struct IdentityRecord
 {
 	int64		record_id;		/* order in which records became known here; only
-								 * the caller's naming of clusters uses it */
+								 * decisions, and the caller's naming of clusters use it */
 	StrView		source;
 	StrView		source_id;
+	StrView		merged_into;	/* id of the record that its source merged it into, or none */
 	bool		alive;
 	bool		many_per_source;	/* the source may hold a person more than once */
 	int			nnames;			/* every name pair ever asserted, as key text */
-	StrView    *names;			/* "first\nlast" through contact_name_key */
+	StrView    *names;			/* "last\nfirst" through contact_name_key */
 	int			nkeys;
 	IdentityKey *keys;
 	int			cluster;		/* result: index of the cluster's least member */
 } IdentityRecord;
 
+/* merge, split: of whole contacts, as they were then; link, unlink: of records. */
+typedef enum IdentityDecisionKind
+{
+	ID_LINK,					/* others follow the first of the records that
+								 * they may be with */
+	ID_UNLINK,
+	ID_MERGE,					/* all are one */
+	ID_SPLIT					/* each part stays together */
+} IdentityDecisionKind;
+
+/* That the records of two sides are, or are not, one person. */
+typedef struct IdentityDecision
+{
+	IdentityDecisionKind kind;
+	int64		decided_at;
+	int64		id;
+	int			nrecords;
+	int64	   *records;		/* the side that keeps its contact's id */
+	int			nothers;
+	int64	   *others;
+} IdentityDecision;
+
 typedef enum IdentityRefusal
 {
 	IR_NAMES_DISAGREE,
+	IR_NAMES_UNKNOWN,			/* and the key is a shared one */
+	IR_IDS_DIFFER,				/* of one exclusive kind */
 	IR_SAME_SOURCE,
 	IR_OVERSIZE
 } IdentityRefusal;
 
+extern const char *const identity_refusal_names[];
+
+/* Two clusters that share keys and were not made one, by their strongest evidence. */
 typedef struct IdentityRefused
 {
 	int			a,
-				b;				/* indexes of the records, a < b in record key order */
+				b;				/* indexes of records, a before b in record key order */
 	StrView		key;
 	IdentityRefusal reason;
+	double		score;			/* 0 to 1 */
 } IdentityRefused;
 
-/* Names agree if any pair ever agreed, or either has none. */
-extern bool identity_names_agree(const IdentityRecord *a, const IdentityRecord *b);
+/* merge_evidence.c */
+extern void identity_policy_defaults(IdentityPolicy *policy);
+extern IdentityStrength identity_strength(const IdentityKey *key);
+/* 1 = they agree, -1 = they do not, 0 = one has none. */
+extern int	identity_names_agree(int na, const StrView *a, int nb, const StrView *b);
+/* Does a key stand for nobody, whoever asserts it? */
+extern bool identity_placeholder(StrView key);
+/* Or for nobody in particular?  "records" are all that assert it, or more than max_records of them. */
+extern bool identity_generic(const IdentityPolicy *policy, StrView key,
+							 IdentityRecord *const *records, int nrecords);
+/* Length of what tells the kind of an exclusive key ("id:employee_id:"); 0 = it is none. */
+extern int	identity_kind_len(StrView key);
+
+/* merge_identity.c */
 /*
- * Cluster a connected set of records: edges in canonical order, refused where
- * they may not link.  Sets cluster in each record; refused links are returned.
+ * Cluster records: all that are connected with each other by keys that are not
+ * generic, decisions or merges at their source.  Sets cluster in each record;
+ * links that evidence speaks for and that were refused are returned.
  */
-extern void identity_cluster(IdentityRecord *records, int nrecords,
+extern void identity_cluster(const IdentityPolicy *policy, IdentityRecord *records, int nrecords,
+							 IdentityDecision *decisions, int ndecisions,
 							 IdentityRefused **refused, int *nrefused);
 
 #endif							/* CONTACTSYNC_MERGE_H */

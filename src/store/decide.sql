@@ -3,15 +3,20 @@
 -- The one place where decisions are made; under the tenant's lock.
 CREATE FUNCTION contactsync._decide(kind text, records bigint[], others bigint[] DEFAULT NULL, field text DEFAULT NULL,
 	element text DEFAULT '', value jsonb DEFAULT NULL, chosen text DEFAULT NULL, seen bytea[] DEFAULT NULL,
-	target bigint DEFAULT NULL, part_of bigint DEFAULT NULL, note text DEFAULT NULL) RETURNS bigint
+	target bigint DEFAULT NULL, part_of bigint DEFAULT NULL, note text DEFAULT NULL, contact_id uuid DEFAULT NULL) RETURNS bigint
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
-	INSERT INTO contactsync.decisions (kind, records, others, field, element, value, chosen, seen, target, part_of, note, decided_at)
-	VALUES (_decide.kind, _decide.records, _decide.others, _decide.field, coalesce(_decide.element, ''), _decide.value, _decide.chosen,
-		_decide.seen, _decide.target, _decide.part_of, _decide.note,
-		-- later than any decision before it, whatever the clock says; ids are given under the lock, and so in order
-		GREATEST(pg_catalog.clock_timestamp(), (SELECT p.decided_at + interval '1 microsecond' FROM contactsync.decisions p
-			WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.id DESC LIMIT 1)))
-	RETURNING id
+	WITH made AS (
+		INSERT INTO contactsync.decisions AS d (kind, records, others, field, element, value, chosen, seen, target, part_of, note, contact_id, decided_at)
+		VALUES (_decide.kind, _decide.records, _decide.others, _decide.field, coalesce(_decide.element, ''), _decide.value, _decide.chosen,
+			_decide.seen, _decide.target, _decide.part_of, _decide.note, _decide.contact_id,
+			-- later than any decision before it, whatever the clock says; ids are given under the lock, and so in order
+			GREATEST(pg_catalog.clock_timestamp(), (SELECT p.decided_at + interval '1 microsecond' FROM contactsync.decisions p
+				WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.id DESC LIMIT 1)))
+		RETURNING d.id),
+	named AS (
+		INSERT INTO contactsync.decision_records (record_id, decision_id)
+		SELECT DISTINCT r, m.id FROM made m, pg_catalog.unnest(_decide.records || _decide.others) r)
+	SELECT id FROM made
 $$;
 
 -- The undo in force of a decision, or of the one that it is a part of; NULL = it is in force itself.
@@ -55,14 +60,9 @@ $$;
 CREATE FUNCTION contactsync._apply_decisions(decisions bigint[], cause_id bigint) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
-	relinked bigint[];
 	contacts uuid[];
 BEGIN
-	SELECT pg_catalog.array_agg(DISTINCT r) INTO relinked FROM contactsync.decisions d, pg_catalog.unnest(d.records || d.others) r
-	WHERE d.tenant_id = contactsync.current_tenant() AND d.id = ANY (decisions) AND d.kind IN ('link', 'unlink', 'merge', 'split');
-	IF relinked IS NOT NULL THEN
-		PERFORM contactsync._refold(relinked, 'decision', cause_id);
-	END IF;
+	PERFORM contactsync._apply_links(decisions, cause_id);
 	-- some at a time, as process() does
 	FOR contacts IN
 		SELECT pg_catalog.array_agg(n.contact_id) FROM (

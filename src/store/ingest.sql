@@ -249,5 +249,7 @@ GRANT EXECUTE ON FUNCTION
 
 CREATE FUNCTION contactsync._refold(records bigint[], cause text, cause_id bigint) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_refold_sql';
+CREATE FUNCTION contactsync._relink(records bigint[], cause text, cause_id bigint) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_relink_sql';
 CREATE FUNCTION contactsync._resolve_contacts(contacts uuid[], cause text, cause_id bigint) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_resolve_contacts_sql';

@@ -5,7 +5,9 @@
  *	store_rows.c		rows to structs and arrays of parameters
  *	store_mapping.c		payloads as their source's connector reads them
  *	store_observe.c		inbox -> observations -> records
- *	store_link.c		records -> clusters -> contact ids
+ *	store_evidence.c	observations -> the keys that records assert
+ *	store_link.c		records -> clusters
+ *	store_name.c		clusters -> contact ids
  *	store_fresh.c		new records that nothing can link to others
  *	store_resolve.c		contacts and conflicts
  *	store_audit.c		audit rows of contacts
@@ -24,6 +26,16 @@
 
 #include "merge/merge.h"
 
+/* A parameter that is an array, filled value by value. */
+typedef struct StoreArray
+{
+	Oid			type;			/* of an element */
+	int			n;
+	int			max;
+	Datum	   *values;
+	bool	   *nulls;
+} StoreArray;
+
 /* A row of records. */
 typedef struct StoreRecord
 {
@@ -36,6 +48,7 @@ typedef struct StoreRecord
 	MergeRecord m;
 	int			nnames;
 	StrView    *names;
+	bool		many_per_source;	/* its source may hold a person more than once */
 	/* what a batch did to it */
 	int64		cause_id;		/* last inbox row that touched it */
 	bool		changed;
@@ -46,16 +59,18 @@ typedef struct StoreRecord
 	bool		fresh;			/* not stored yet */
 	bool		relink;			/* something that decides its links has changed */
 	bool		alone;			/* fresh, and nothing can link it: contact_id is minted */
+	StoreArray *had;			/* keys that it asserted before, if restamped */
 } StoreRecord;
 
 /* The columns that store_read_record reads, of records r and sources s. */
 #define STORE_RECORD_COLUMNS \
 	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
 	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
-	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered"
+	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered, r.merged_into, " \
+	"coalesce(s.settings -> 'duplicates' = 'true', false)"
 #define STORE_SOURCE_JOIN \
 	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
-#define STORE_RECORD_NCOLS	22
+#define STORE_RECORD_NCOLS	24
 
 /*
  * The distinct values of a parameter, as the relation u (x) to start a join from,
@@ -67,16 +82,6 @@ typedef struct StoreRecord
 #define STORE_EACH_ROW(n_, table_, column_, alias_) \
 	STORE_EACH(n_) "CROSS JOIN LATERAL (SELECT t.* FROM contactsync." table_ " t " \
 	"WHERE t.tenant_id = contactsync.current_tenant() AND t." column_ " = u.x OFFSET 0) AS " alias_ " "
-
-/* A parameter that is an array, filled value by value. */
-typedef struct StoreArray
-{
-	Oid			type;			/* of an element */
-	int			n;
-	int			max;
-	Datum	   *values;
-	bool	   *nulls;
-} StoreArray;
 
 /*
  * Rows for a statement, which sees them as the relation u; put column by column.
@@ -120,6 +125,7 @@ extern Datum store_value(uint64 row, int col, bool *isnull);
 extern StrView store_text(uint64 row, int col);
 extern int64 store_int8(uint64 row, int col);
 extern int64 store_time(uint64 row, int col);	/* NULL = MERGE_TIME_MIN */
+extern StrView *store_names(uint64 row, int col, int *n);
 extern void store_read_record(uint64 row, StoreRecord *r);
 extern void store_read_observation(uint64 row, MergeObservation *o, int64 *record_id);
 /* All observations of some records, ordered by record. */
@@ -154,16 +160,32 @@ extern bool store_read_payload(const StoreMapping *mapping, Jsonb *payload, bool
  */
 extern int	store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int *nrecords);
 extern void store_reject(int64 inbox_id, const char *code, const char *reason);
-/* Keys that records assert, each as often as it was said, and since when. */
+/*
+ * store_evidence.c: keys that records assert, each as often as it was said, and
+ * since when.
+ */
 typedef struct StoreEvidence
 {
 	StoreArray	anew;			/* records whose evidence so far is dropped */
-	StoreArray	keys;			/* parallel: key, record, version */
+	StoreArray	keys;			/* parallel: key, record, version, is it a mobile number */
 	StoreArray	records;
 	StoreArray	since;
+	StoreArray	mobile;
+	/* metadata keys that are exclusive ids: of a source, or (ptr NULL) of all */
+	int			nexclusive;
+	struct StoreExclusive
+	{
+		StrView		source;
+		StrView		key;
+	}		   *exclusive;
 } StoreEvidence;
 
+/* With what is declared to be an id, as of now. */
 extern void store_evidence_init(StoreEvidence *evidence);
+extern bool store_asserts_more(const MergeObservation *o, const StoreRecord *r, const StoreEvidence *evidence);
+extern void store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEvidence *evidence);
+/* Write it, and note in the records which keys they had, where it is given anew. */
+extern void store_save_evidence(StoreEvidence *evidence, StoreRecord *records, int nrecords);
 /*
  * Fold those of the records that have refold set from all that is stored of them, and
  * collect the evidence of those that have restamped set, which is set here as well
@@ -187,7 +209,12 @@ typedef struct StoreLinks
 	int			n;
 	StoreRecord *members;		/* by id */
 	IdentityRecord *who;		/* parallel */
+	int			ndecisions;		/* the latest first */
+	IdentityDecision *decisions;
+	pg_uuid_t  *pinned;			/* parallel: the id that a merge or split keeps */
 	pg_uuid_t  *contact;		/* by who[].cluster; zero = no id was minted yet */
+	int			nrefused;
+	IdentityRefused *refused;
 } StoreLinks;
 
 /* All that is connected with these records; the evidence as it is stored. */
@@ -196,6 +223,11 @@ extern void store_connect(StoreArray *record_ids, StoreLinks *links);
 extern void store_cluster(StoreLinks *links, bool mint);
 /* Link the changed records; the contacts that this touches. */
 extern void store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes);
+extern int	store_find_member(const StoreLinks *links, int64 record_id);
+/* store_name.c */
+extern void store_name_clusters(StoreLinks *links, bool mint);
+/* Put the records into their contacts, and say which contacts that touches. */
+extern void store_move_records(const StoreLinks *links, StoreArray *contacts, StoreArray *causes);
 /* store_audit.c: an audit row for each change of a contact, cause_id 0 = none */
 extern void store_audit_init(StoreRows *rows);
 extern void store_audit_add(StoreRows *rows, const char *cause, int64 cause_id, const char *operation,

@@ -25,6 +25,7 @@ PG_FUNCTION_INFO_V1(store_process_step_sql);
 PG_FUNCTION_INFO_V1(store_apply_event_sql);
 PG_FUNCTION_INFO_V1(store_resolve_contacts_sql);
 PG_FUNCTION_INFO_V1(store_refold_sql);
+PG_FUNCTION_INFO_V1(store_relink_sql);
 
 /* What process() has done, and where it stands in the inbox. */
 typedef struct Progress
@@ -432,6 +433,39 @@ store_refold_sql(PG_FUNCTION_ARGS)
 		store_array_add(&ids, values[i], false);
 	store_refold(&ids, PG_GETARG_INT64(2), false, &records, &nrecords);
 	store_link(records, nrecords, &contacts, &causes);
+	store_resolve(&contacts, text_to_cstring(PG_GETARG_TEXT_PP(1)), &causes);
+	SPI_finish();
+	PG_RETURN_VOID();
+}
+
+/*
+ * _relink(records bigint[], cause text, cause_id bigint)
+ *		Cluster records anew, with all that follows; inside the guard and under
+ *		the tenant's lock.
+ */
+Datum
+store_relink_sql(PG_FUNCTION_ARGS)
+{
+	StoreArray	contacts;
+	StoreArray	causes;
+	StoreRecord *records;
+	Datum	   *values;
+	bool	   *nulls;
+	int			n;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls, &n);
+	store_array_init(&contacts, UUIDOID);
+	store_array_init(&causes, INT8OID);
+	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+	{
+		records[i].id = DatumGetInt64(values[i]);
+		records[i].changed = true;
+		records[i].cause_id = PG_GETARG_INT64(2);
+	}
+	store_link(records, n, &contacts, &causes);
 	store_resolve(&contacts, text_to_cstring(PG_GETARG_TEXT_PP(1)), &causes);
 	SPI_finish();
 	PG_RETURN_VOID();

@@ -141,5 +141,6 @@ store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *eviden
 		store_put(&aliases, UUIDPGetDatum(&r->contact_id));
 		store_put(&aliases, Int64GetDatum(r->id));
 	}
-	store_run_rows("INSERT INTO contactsync.contact_aliases (id, record_id) SELECT u.id, u.record_id FROM u", &aliases);
+	store_run_rows("INSERT INTO contactsync.contact_aliases (id, record_id, minted_for) "
+				   "SELECT u.id, u.record_id, u.record_id FROM u", &aliases);
 }

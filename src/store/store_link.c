@@ -1,27 +1,22 @@
 /*
  * store_link.c
- *		Records to clusters to contact ids.
+ *		Records to clusters.
  *
- * A change of a record can only touch the records that it is connected to by
- * keys, so those are clustered anew and nobody else.  A contact's id belongs to
- * its first-known record; the ids that other records once had stay aliases.
+ * A change of a record can only touch the records that it is connected to, by
+ * keys that are not generic, decisions or merges at its source: those are
+ * clustered anew, and nobody else.  Which keys are generic is kept up to date
+ * with the records that assert them; when one turns generic, all that it had
+ * connected is clustered anew, too.
  */
 #include "postgres.h"
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
+#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
 #include "store/store.h"
-
-/*
- * Only mail addresses link; phone numbers are kept for find().  Written so that
- * no index serves it, and with OFFSET 0 around each step: the rows are to be
- * found by their record and then by their key, whatever statistics say.
- */
-#define LINKING_KEY(alias_) \
-	"pg_catalog.left(" alias_ ".key, 6) = 'email:'"
 
 static int
 record_id_cmp(const void *a, const void *b)
@@ -32,130 +27,302 @@ record_id_cmp(const void *a, const void *b)
 	return x->id < y->id ? -1 : x->id > y->id;
 }
 
-static int
-find_record(const StoreRecord *members, int n, int64 id)
+/* The place of a record among the members; -1 = it is none. */
+int
+store_find_member(const StoreLinks *links, int64 record_id)
 {
 	StoreRecord probe;
 	const StoreRecord *r;
 
-	probe.id = id;
-	r = bsearch(&probe, members, n, sizeof(StoreRecord), record_id_cmp);
-	return r ? r - members : -1;
+	probe.id = record_id;
+	r = bsearch(&probe, links->members, links->n, sizeof(StoreRecord), record_id_cmp);
+	return r ? r - links->members : -1;
 }
 
-/* The keys by which these records may link; members are sorted by id. */
-static void
-load_keys(IdentityRecord *who, const StoreRecord *members, int n, StoreArray *ids)
+static IdentityPolicy
+load_policy(void)
 {
-	uint64		rows = store_run("SELECT i.record_id, i.key, i.first_version FROM "
+	IdentityPolicy policy;
+
+	identity_policy_defaults(&policy);
+	if (store_run("SELECT (p.policy #>> '{identity,generic_names}')::pg_catalog.int8, "
+				  "(p.policy #>> '{identity,max_records}')::pg_catalog.int8 "
+				  "FROM contactsync.policies p WHERE p.tenant_id = contactsync.current_tenant() "
+				  "ORDER BY p.version DESC LIMIT 1", 0, NULL) > 0)
+	{
+		/* 0 = not set */
+		if (store_int8(0, 1) > 0)
+			policy.generic_names = store_int8(0, 1);
+		if (store_int8(0, 2) > 0)
+			policy.max_records = store_int8(0, 2);
+	}
+	return policy;
+}
+
+/* The records that assert some keys. */
+static void
+add_holders(StoreArray *keys, StoreArray *seeds)
+{
+	uint64		rows = store_run("SELECT i.record_id FROM " STORE_EACH_ROW(1, "identities", "key", "i"),
+								 1, (StoreArray *[]) {keys});
+
+	for (uint64 row = 0; row < rows; row++)
+		store_array_add(seeds, Int64GetDatum(store_int8(row, 1)), false);
+}
+
+/*
+ * Bring generic_keys up to date for the keys that changed records have or had.
+ * Whoever is connected by one that they had, or was by one that is generic from
+ * now on, is added to those whose clusters are to be found anew.
+ */
+static void
+note_generic(const IdentityPolicy *policy, StoreArray *changed, StoreArray *had, StoreArray *seeds)
+{
+	StoreArray	max;
+	StoreArray	generic;
+	StoreArray	specific;
+	IdentityRecord *records;
+	IdentityRecord **by_key;
+	uint64		rows;
+
+	store_array_init(&max, INT4OID);
+	/* one more than may be: how many more does not matter */
+	store_array_add(&max, Int32GetDatum(policy->max_records + 1), false);
+	store_array_init(&generic, TEXTOID);
+	store_array_init(&specific, TEXTOID);
+	rows = store_run("SELECT k.key, g.key, r.names FROM (SELECT i.key FROM "
+					 STORE_EACH_ROW(1, "identities", "record_id", "i") "UNION SELECT pg_catalog.unnest($3)) AS k "
+					 "LEFT JOIN contactsync.generic_keys g ON g.tenant_id = contactsync.current_tenant() AND g.key = k.key "
+					 "CROSS JOIN LATERAL (SELECT i.record_id FROM contactsync.identities i "
+					 "WHERE i.tenant_id = contactsync.current_tenant() AND i.key = k.key LIMIT ($2)[1]) AS m "
+					 "JOIN contactsync.records r ON r.tenant_id = contactsync.current_tenant() AND r.id = m.record_id "
+					 "ORDER BY k.key", 3, (StoreArray *[]) {changed, &max, had});
+	records = palloc0(sizeof(IdentityRecord) * Max(rows, 1));
+	by_key = palloc(sizeof(IdentityRecord *) * Max(rows, 1));
+	for (uint64 row = 0; row < rows;)
+	{
+		StrView		key = store_text(row, 1);
+		bool		was = store_text(row, 2).ptr != NULL;
+		int			n = 0;
+		bool		is;
+
+		CHECK_FOR_INTERRUPTS();
+		for (; row < rows && strview_cmp(store_text(row, 1), key) == 0; row++)
+		{
+			records[row].names = store_names(row, 3, &records[row].nnames);
+			by_key[n++] = &records[row];
+		}
+		is = identity_generic(policy, key, by_key, n);
+		if (is != was)
+			store_array_add_text(is ? &generic : &specific, key);
+	}
+	if (specific.n > 0)
+		store_run("DELETE FROM contactsync.generic_keys g USING " STORE_EACH(1)
+				  "WHERE g.tenant_id = contactsync.current_tenant() AND g.key = u.x",
+				  1, (StoreArray *[]) {&specific});
+	if (generic.n > 0)
+	{
+		store_run("INSERT INTO contactsync.generic_keys (key) SELECT x FROM " STORE_EACH(1),
+				  1, (StoreArray *[]) {&generic});
+		add_holders(&generic, seeds);
+	}
+	if (had->n > 0)
+	{
+		StoreArray	linking;
+
+		store_array_init(&linking, TEXTOID);
+		rows = store_run("SELECT u.x FROM " STORE_EACH(1) "WHERE NOT EXISTS (SELECT FROM contactsync.generic_keys g "
+						 "WHERE g.tenant_id = contactsync.current_tenant() AND g.key = u.x)", 1, (StoreArray *[]) {had});
+		for (uint64 row = 0; row < rows; row++)
+			store_array_add_text(&linking, store_text(row, 1));
+		add_holders(&linking, seeds);
+	}
+}
+
+static void
+load_members(StoreArray *record_ids, StoreLinks *links)
+{
+	uint64		n;
+
+	n = store_run("WITH RECURSIVE connected (id) AS ("
+				  "SELECT pg_catalog.unnest($1) UNION "
+				  "SELECT b.id FROM connected c CROSS JOIN LATERAL ("
+				  "SELECT j.record_id FROM (SELECT i.key FROM contactsync.identities i "
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.record_id = c.id AND NOT EXISTS ("
+				  "SELECT FROM contactsync.generic_keys g WHERE g.tenant_id = contactsync.current_tenant() AND g.key = i.key) "
+				  "OFFSET 0) AS k CROSS JOIN LATERAL (SELECT i.record_id FROM contactsync.identities i "
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.key = k.key OFFSET 0) AS j "
+				  "UNION ALL SELECT j.record_id FROM (SELECT d.decision_id FROM contactsync.decision_records d "
+				  "WHERE d.tenant_id = contactsync.current_tenant() AND d.record_id = c.id OFFSET 0) AS d "
+				  "CROSS JOIN LATERAL (SELECT x.record_id FROM contactsync.decision_records x, contactsync.decisions y "
+				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.decision_id = d.decision_id "
+				  "AND y.tenant_id = contactsync.current_tenant() AND y.id = d.decision_id "
+				  "AND y.kind IN ('link', 'unlink', 'merge', 'split') OFFSET 0) AS j "
+				  "UNION ALL SELECT j.id FROM (SELECT r.source, r.source_id, r.merged_into FROM contactsync.records r "
+				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = c.id OFFSET 0) AS r CROSS JOIN LATERAL ("
+				  "SELECT x.id FROM contactsync.records x WHERE x.tenant_id = contactsync.current_tenant() "
+				  "AND x.source = r.source AND x.source_id = r.merged_into UNION ALL "
+				  "SELECT x.id FROM contactsync.records x WHERE x.tenant_id = contactsync.current_tenant() "
+				  "AND x.source = r.source AND x.merged_into = r.source_id OFFSET 0) AS j) AS b (id)) "
+				  "SELECT " STORE_RECORD_COLUMNS " FROM connected c JOIN contactsync.records r "
+				  "ON r.tenant_id = contactsync.current_tenant() AND r.id = c.id" STORE_SOURCE_JOIN "ORDER BY r.id",
+				  1, (StoreArray *[]) {record_ids});
+	links->n = n;
+	links->members = palloc_extended(sizeof(StoreRecord) * Max(n, 1), MCXT_ALLOC_HUGE);
+	links->who = palloc0(sizeof(IdentityRecord) * Max(n, 1));
+	links->contact = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+		store_read_record(i, &links->members[i]);
+}
+
+/* The keys by which these records may link. */
+static void
+load_keys(StoreLinks *links, StoreArray *ids)
+{
+	uint64		rows = store_run("SELECT i.record_id, i.key, i.first_version, i.mobile, g.key FROM "
 								 STORE_EACH_ROW(1, "identities", "record_id", "i")
-								 "WHERE " LINKING_KEY("i") " ORDER BY i.record_id",
-								 1, (StoreArray *[]) {ids});
-	IdentityKey *keys = palloc(sizeof(IdentityKey) * Max(rows, 1));
+								 "LEFT JOIN contactsync.generic_keys g ON g.tenant_id = contactsync.current_tenant() "
+								 "AND g.key = i.key ORDER BY i.record_id", 1, (StoreArray *[]) {ids});
+	IdentityKey *keys = palloc_extended(sizeof(IdentityKey) * Max(rows, 1), MCXT_ALLOC_HUGE);
 
 	for (uint64 row = 0; row < rows; row++)
 	{
-		IdentityRecord *w = &who[find_record(members, n, store_int8(row, 1))];
+		IdentityRecord *w = &links->who[store_find_member(links, store_int8(row, 1))];
+		bool		isnull;
 
 		if (w->nkeys++ == 0)
 			w->keys = &keys[row];
 		keys[row].key = store_text(row, 2);
 		keys[row].first_version = store_time(row, 3);
+		keys[row].mobile = DatumGetBool(store_value(row, 4, &isnull));
+		/* one of a single record is not in the table yet, but no id of its either */
+		keys[row].generic = store_text(row, 5).ptr != NULL || identity_placeholder(keys[row].key);
 	}
 }
 
-/*
- * The contact id of each cluster, by its first-known record; minted, if that
- * is asked for, where that record has none yet.  Members are sorted by id, so the first of a cluster is
- * its first-known.
- */
-static void
-name_clusters(StoreLinks *links, bool mint_missing)
+static int64 *
+get_ids(uint64 row, int col, int *n)
 {
-	const IdentityRecord *who = links->who;
-	const StoreRecord *members = links->members;
-	pg_uuid_t  *contact = links->contact;
-	int			n = links->n;
-	int		   *first = palloc(sizeof(int) * Max(n, 1));	/* by cluster */
-	bool	   *named = palloc0(sizeof(bool) * Max(n, 1));
-	StoreArray	ids;
-	StoreArray	minted;
-	StoreArray	minted_for;
-	uint64		rows;
+	bool		isnull;
+	Datum		d = store_value(row, col, &isnull);
+	Datum	   *values;
+	bool	   *nulls;
+	int64	   *ids;
 
-	store_array_init(&ids, INT8OID);
-	store_array_init(&minted, UUIDOID);
-	store_array_init(&minted_for, INT8OID);
-	for (int i = 0; i < n; i++)
-		first[i] = -1;
-	for (int i = 0; i < n; i++)
-	{
-		if (first[who[i].cluster] >= 0)
-			continue;
-		first[who[i].cluster] = i;
-		store_array_add(&ids, Int64GetDatum(members[i].id), false);
-	}
+	*n = 0;
+	if (isnull)
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(d), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls, n);
+	ids = palloc(sizeof(int64) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+		ids[i] = DatumGetInt64(values[i]);
+	return ids;
+}
 
-	rows = store_run("SELECT a.record_id, a.id FROM " STORE_EACH_ROW(1, "contact_aliases", "record_id", "a")
-					 "ORDER BY a.record_id, a.minted_at, a.id", 1, (StoreArray *[]) {&ids});
-	for (uint64 row = 0; row < rows; row++)
+/* The decisions in force about who these records are. */
+static void
+load_decisions(StoreLinks *links, StoreArray *ids)
+{
+	uint64		n = store_run("SELECT d.id, d.kind, d.decided_at, d.records, d.others, d.contact_id FROM "
+							  "(SELECT DISTINCT n.decision_id FROM " STORE_EACH_ROW(1, "decision_records", "record_id", "n") ") AS n "
+							  "JOIN contactsync.decisions d ON d.tenant_id = contactsync.current_tenant() AND d.id = n.decision_id "
+							  "WHERE d.undone_by IS NULL AND d.kind IN ('link', 'unlink', 'merge', 'split') "
+							  "ORDER BY d.decided_at DESC, d.id DESC", 1, (StoreArray *[]) {ids});
+
+	links->ndecisions = n;
+	links->decisions = palloc0(sizeof(IdentityDecision) * Max(n, 1));
+	links->pinned = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
+	for (uint64 row = 0; row < n; row++)
 	{
-		int			i = find_record(members, n, store_int8(row, 1));
+		IdentityDecision *d = &links->decisions[row];
+		char		kind = store_text(row, 2).ptr[0];
 		bool		isnull;
+		Datum		contact = store_value(row, 6, &isnull);
 
-		if (named[who[i].cluster])
-			continue;
-		named[who[i].cluster] = true;
-		contact[who[i].cluster] = *DatumGetUUIDP(store_value(row, 2, &isnull));
+		d->id = store_int8(row, 1);
+		d->decided_at = store_time(row, 3);
+		d->kind = kind == 'l' ? ID_LINK : kind == 'u' ? ID_UNLINK : kind == 'm' ? ID_MERGE : ID_SPLIT;
+		d->records = get_ids(row, 4, &d->nrecords);
+		d->others = get_ids(row, 5, &d->nothers);
+		if (!isnull)
+			links->pinned[row] = *DatumGetUUIDP(contact);
 	}
-	for (int c = 0; c < n && mint_missing; c++)
+}
+
+/* What was refused among these records, in place of what was so before. */
+static void
+save_refused(const StoreLinks *links)
+{
+	StoreArray	ids;
+	StoreArray	a, b, key, reason, score;
+
+	store_array_init(&a, INT8OID);
+	store_array_init(&b, INT8OID);
+	store_array_init(&key, TEXTOID);
+	store_array_init(&reason, TEXTOID);
+	store_array_init(&score, FLOAT4OID);
+	store_array_init(&ids, INT8OID);
+	for (int i = 0; i < links->n; i++)
+		store_array_add(&ids, Int64GetDatum(links->members[i].id), false);
+	for (int i = 0; i < links->nrefused; i++)
 	{
-		if (first[c] < 0 || named[c])
-			continue;
-		contact[c] = store_mint();
-		store_array_add(&minted, UUIDPGetDatum(&contact[c]), false);
-		store_array_add(&minted_for, Int64GetDatum(members[first[c]].id), false);
+		const IdentityRefused *f = &links->refused[i];
+		int64		x = links->members[f->a].id;
+		int64		y = links->members[f->b].id;
+
+		store_array_add(&a, Int64GetDatum(Min(x, y)), false);
+		store_array_add(&b, Int64GetDatum(Max(x, y)), false);
+		store_array_add_text(&key, f->key);
+		store_array_add(&reason, CStringGetTextDatum(identity_refusal_names[f->reason]), false);
+		store_array_add(&score, Float4GetDatum((float4) f->score), false);
 	}
-	if (minted.n > 0)
-		store_run("INSERT INTO contactsync.contact_aliases (id, record_id) "
-				  "SELECT u.id, u.record_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-				  "AS u (id, record_id)", 2, (StoreArray *[]) {&minted, &minted_for});
+	store_run("DELETE FROM contactsync.refused_links f USING " STORE_EACH(1)
+			  "WHERE f.tenant_id = contactsync.current_tenant() AND f.record_id = u.x AND NOT EXISTS (SELECT FROM "
+			  "ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS k (record_id, other_id) "
+			  "WHERE k.record_id = f.record_id AND k.other_id = f.other_id)",
+			  3, (StoreArray *[]) {&ids, &a, &b});
+	if (a.n > 0)
+		store_run("INSERT INTO contactsync.refused_links AS f (record_id, other_id, key, reason, score) "
+				  "SELECT u.* FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
+				  "pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (record_id, other_id, key, reason, score) "
+				  "ON CONFLICT (tenant_id, record_id, other_id) DO UPDATE SET key = excluded.key, reason = excluded.reason, "
+				  "score = excluded.score WHERE f.key <> excluded.key OR f.reason <> excluded.reason OR f.score <> excluded.score",
+				  5, (StoreArray *[]) {&a, &b, &key, &reason, &score});
+}
+
+/* What a batch did to the members that it changed. */
+static void
+note_changed(StoreLinks *links, const StoreRecord *records, int nrecords)
+{
+	for (int k = 0; k < nrecords; k++)
+	{
+		int			i = records[k].changed ? store_find_member(links, records[k].id) : -1;
+
+		if (i < 0)
+			continue;
+		links->members[i].changed = true;
+		links->members[i].cause_id = records[k].cause_id;
+	}
 }
 
 void
 store_connect(StoreArray *record_ids, StoreLinks *links)
 {
 	StoreArray	ids;
-	uint64		n;
 
+	memset(links, 0, sizeof(*links));
+	load_members(record_ids, links);
 	store_array_init(&ids, INT8OID);
-	n = store_run("WITH RECURSIVE connected (id) AS ("
-				  "SELECT pg_catalog.unnest($1) UNION "
-				  "SELECT b.record_id FROM connected c CROSS JOIN LATERAL ("
-				  "SELECT i.key FROM contactsync.identities i WHERE i.tenant_id = contactsync.current_tenant() "
-				  "AND i.record_id = c.id AND " LINKING_KEY("i") " OFFSET 0) a CROSS JOIN LATERAL ("
-				  "SELECT i.record_id FROM contactsync.identities i WHERE i.tenant_id = contactsync.current_tenant() "
-				  "AND i.key = a.key OFFSET 0) b) "
-				  "SELECT " STORE_RECORD_COLUMNS " FROM connected c JOIN contactsync.records r "
-				  "ON r.tenant_id = contactsync.current_tenant() AND r.id = c.id" STORE_SOURCE_JOIN "ORDER BY r.id",
-				  1, (StoreArray *[]) {record_ids});
-	links->n = n;
-	links->members = palloc(sizeof(StoreRecord) * Max(n, 1));
-	links->who = palloc0(sizeof(IdentityRecord) * Max(n, 1));
-	links->contact = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-	{
-		store_read_record(i, &links->members[i]);
+	for (int i = 0; i < links->n; i++)
 		store_array_add(&ids, Int64GetDatum(links->members[i].id), false);
-	}
-	load_keys(links->who, links->members, n, &ids);
+	load_keys(links, &ids);
+	load_decisions(links, &ids);
 }
 
 void
 store_cluster(StoreLinks *links, bool mint)
 {
-	IdentityRefused *refused;
-	int			nrefused;
+	IdentityPolicy policy = load_policy();
 
 	for (int i = 0; i < links->n; i++)
 	{
@@ -165,75 +332,60 @@ store_cluster(StoreLinks *links, bool mint)
 		w->record_id = m->id;
 		w->source = m->source;
 		w->source_id = m->source_id;
+		w->merged_into = m->m.merged_into;
 		w->alive = m->m.alive;
+		w->many_per_source = m->many_per_source;
 		w->nnames = m->nnames;
 		w->names = m->names;
 	}
-	identity_cluster(links->who, links->n, &refused, &nrefused);
-	name_clusters(links, mint);
+	identity_cluster(&policy, links->who, links->n, links->decisions, links->ndecisions,
+					 &links->refused, &links->nrefused);
+	store_name_clusters(links, mint);
 }
 
 void
 store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray *causes)
 {
+	IdentityPolicy policy;
 	StoreArray	changed;
+	StoreArray	had;
 	StoreArray	left;
-	StoreArray	moved;
-	StoreArray	moved_to;
+	StoreArray	seeds;
 	StoreLinks	links;
 
 	store_array_init(&changed, INT8OID);
+	store_array_init(&had, TEXTOID);
 	store_array_init(&left, UUIDOID);
-	store_array_init(&moved, INT8OID);
-	store_array_init(&moved_to, UUIDOID);
+	store_array_init(&seeds, INT8OID);
 	for (int i = 0; i < nrecords; i++)
-		if (records[i].changed)
-			store_array_add(&changed, Int64GetDatum(records[i].id), false);
+	{
+		const StoreRecord *r = &records[i];
+
+		if (!r->changed)
+			continue;
+		store_array_add(&changed, Int64GetDatum(r->id), false);
+		store_array_add(&seeds, Int64GetDatum(r->id), false);
+		for (int k = 0; r->had && k < r->had->n; k++)
+			store_array_add(&had, r->had->values[k], false);
+		/* what it is in one contact with may have been so by what it no longer says */
+		if (r->restamped && r->has_contact)
+			store_array_add(&left, UUIDPGetDatum(&r->contact_id), false);
+	}
 	if (changed.n == 0)
 		return;
-	/* where evidence may have gone, no key leads to who was linked by it */
-	for (int i = 0; i < nrecords; i++)
-		if (records[i].restamped && records[i].has_contact)
-			store_array_add(&left, UUIDPGetDatum(&records[i].contact_id), false);
 	if (left.n > 0)
 	{
 		uint64		n = store_run("SELECT r.id FROM " STORE_EACH_ROW(1, "records", "contact_id", "r"),
 								  1, (StoreArray *[]) {&left});
 
 		for (uint64 row = 0; row < n; row++)
-			store_array_add(&changed, Int64GetDatum(store_int8(row, 1)), false);
+			store_array_add(&seeds, Int64GetDatum(store_int8(row, 1)), false);
 	}
-	store_connect(&changed, &links);
+	policy = load_policy();
+	note_generic(&policy, &changed, &had, &seeds);
+	store_connect(&seeds, &links);
+	note_changed(&links, records, nrecords);
 	store_cluster(&links, true);
-
-	for (int i = 0; i < links.n; i++)
-	{
-		StoreRecord *m = &links.members[i];
-		pg_uuid_t  *to = &links.contact[links.who[i].cluster];
-		bool		moves = !m->has_contact || memcmp(&m->contact_id, to, sizeof(*to)) != 0;
-		int64		cause = 0;
-
-		for (int k = 0; k < nrecords; k++)
-			if (records[k].id == m->id && records[k].changed)
-				cause = records[k].cause_id;
-		if (moves)
-		{
-			store_array_add(&moved, Int64GetDatum(m->id), false);
-			store_array_add(&moved_to, UUIDPGetDatum(to), false);
-		}
-		if (!moves && cause == 0)
-			continue;
-		store_array_add(contacts, UUIDPGetDatum(to), false);
-		store_array_add(causes, Int64GetDatum(cause), cause == 0);
-		if (moves && m->has_contact)
-		{
-			store_array_add(contacts, UUIDPGetDatum(&m->contact_id), false);
-			store_array_add(causes, Int64GetDatum(cause), cause == 0);
-		}
-	}
-	if (moved.n > 0)
-		store_run("UPDATE contactsync.records r SET contact_id = u.contact_id "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (id, contact_id) "
-				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id",
-				  2, (StoreArray *[]) {&moved, &moved_to});
+	save_refused(&links);
+	store_move_records(&links, contacts, causes);
 }

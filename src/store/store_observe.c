@@ -560,52 +560,6 @@ step(StoreRecord *r, const MergeObservation *o)
 	return true;
 }
 
-/* Does an observation assert an address or a number that its record does not have now? */
-static bool
-asserts_more(const MergeObservation *o, const StoreRecord *r)
-{
-	const ContactValue *v = &o->claims.value;
-
-	for (int i = 0; i < v->nitems; i++)
-	{
-		int			at;
-
-		if (v->items[i].field != CF_EMAILS && v->items[i].field != CF_PHONES)
-			continue;
-		at = contact_find(&r->m.state, v->items[i].field, v->items[i].key);
-		if (at < 0 || (r->m.state.items[at].flags & CI_TOMBSTONE))
-			return true;
-	}
-	return false;
-}
-
-/* Remember every key that an observation asserts. */
-static void
-note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEvidence *evidence)
-{
-	const ContactValue *v = &o->claims.value;
-	const StrView nokey = {NULL, 0};
-
-	for (int i = 0; i < v->nitems; i++)
-	{
-		const ContactItem *item = &v->items[i];
-		StrView		key = nokey;
-		StrView		full;
-
-		if (item->field == CF_EMAILS)
-			key = contact_email_key(item->value);
-		else if (item->field == CF_PHONES && item->extension.len == 0)
-			key = contact_phone_key(item->value, nokey);
-		if (key.len == 0)
-			continue;
-		full.ptr = psprintf("%s%.*s", item->field == CF_EMAILS ? "email:" : "tel:", key.len, key.ptr);
-		full.len = strlen(full.ptr);
-		store_array_add_text(&evidence->keys, full);
-		store_array_add(&evidence->records, Int64GetDatum(r->id), false);
-		store_array_add_time(&evidence->since, o->effective);
-	}
-}
-
 static bool
 may_be_reused(const MergeObservation *obs, int nobs)
 {
@@ -618,32 +572,6 @@ may_be_reused(const MergeObservation *obs, int nobs)
 		created |= obs[i].created != MERGE_TIME_MIN;
 	}
 	return deleted && created;
-}
-
-void
-store_evidence_init(StoreEvidence *evidence)
-{
-	store_array_init(&evidence->anew, INT8OID);
-	store_array_init(&evidence->keys, TEXTOID);
-	store_array_init(&evidence->records, INT8OID);
-	store_array_init(&evidence->since, TIMESTAMPTZOID);
-}
-
-static void
-save_evidence(StoreEvidence *evidence)
-{
-	if (evidence->anew.n > 0)
-		store_run("DELETE FROM contactsync.identities i USING " STORE_EACH(1)
-				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.record_id = u.x",
-				  1, (StoreArray *[]) {&evidence->anew});
-	if (evidence->keys.n > 0)
-		store_run("INSERT INTO contactsync.identities AS i (key, record_id, first_version) "
-				  "SELECT u.key, u.record_id, pg_catalog.min(u.since) "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
-				  "AS u (key, record_id, since) GROUP BY u.key, u.record_id "
-				  "ON CONFLICT (tenant_id, key, record_id) DO UPDATE SET first_version = excluded.first_version "
-				  "WHERE excluded.first_version < i.first_version",
-				  3, (StoreArray *[]) {&evidence->keys, &evidence->records, &evidence->since});
 }
 
 /*
@@ -697,7 +625,7 @@ store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 			records[r].restamped = true;
 			for (int i = 0; i < k; i++)
 				if (merge_observation_after(&obs[i], &records[r].m.reused))
-					note_evidence(&obs[i], &records[r], evidence);
+					store_note_evidence(&obs[i], &records[r], evidence);
 		}
 	}
 }
@@ -881,7 +809,7 @@ store_refold(StoreArray *record_ids, int64 cause_id, bool restamp, StoreRecord *
 	store_evidence_init(&evidence);
 	store_fold(*records, n, &evidence);
 	save_records(*records, n);
-	save_evidence(&evidence);
+	store_save_evidence(&evidence, *records, *nrecords);
 	*nrecords = n;
 }
 
@@ -1008,7 +936,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 				continue;
 			r->changed = true;
 			r->cause_id = Max(r->cause_id, sorted[i]->inbox_id);
-			sorted[i]->more = asserts_more(&sorted[i]->o, r);
+			sorted[i]->more = store_asserts_more(&sorted[i]->o, r, &evidence);
 			if (!r->refold && !step(r, &sorted[i]->o))
 				r->refold = true;
 		}
@@ -1019,14 +947,14 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 			if (!sorted[i]->stored || r->restamped || !(sorted[i]->more || r->refold))
 				continue;
-			note_evidence(&sorted[i]->o, r, &evidence);
+			store_note_evidence(&sorted[i]->o, r, &evidence);
 			r->relink = true;
 		}
 		for (int i = 0; i < *nrecords; i++)
 			(*records)[i].relink |= (*records)[i].refold;
 		store_name_alone(*records, *nrecords, &evidence);
 		save_records(*records, *nrecords);
-		save_evidence(&evidence);
+		store_save_evidence(&evidence, *records, *nrecords);
 		report_uncovered(*records, *nrecords);
 	}
 	settle_inbox(&applied, &failed, &codes, &reasons);

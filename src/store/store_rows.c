@@ -21,7 +21,7 @@
 #include "contactsync.h"
 #include "store/store.h"
 
-#define MAX_PLANS	40
+#define MAX_PLANS	64
 
 /* Kept plans, by the address of their text. */
 static struct
@@ -289,6 +289,30 @@ read_coverage(uint64 row, int col, MergeCoverage *coverage)
 	coverage->nelements = claims.nelements;
 }
 
+StrView *
+store_names(uint64 row, int col, int *n)
+{
+	bool		isnull;
+	Datum		d = store_value(row, col, &isnull);
+	Datum	   *values;
+	bool	   *nulls;
+	StrView    *names;
+
+	*n = 0;
+	if (isnull)
+		return NULL;
+	deconstruct_array(DatumGetArrayTypeP(d), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, n);
+	names = palloc(sizeof(StrView) * Max(*n, 1));
+	for (int i = 0; i < *n; i++)
+	{
+		text	   *t = DatumGetTextPP(values[i]);
+
+		names[i].ptr = VARDATA_ANY(t);
+		names[i].len = VARSIZE_ANY_EXHDR(t);
+	}
+	return names;
+}
+
 /* The column order is that of STORE_RECORD_COLUMNS. */
 void
 store_read_record(uint64 row, StoreRecord *r)
@@ -319,28 +343,14 @@ store_read_record(uint64 row, StoreRecord *r)
 	get_digest(row, 17, r->m.last.digest);
 	d = store_value(row, 18, &isnull);
 	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
-	d = store_value(row, 19, &isnull);
-	if (!isnull)
-	{
-		Datum	   *names;
-		bool	   *nulls;
-
-		deconstruct_array(DatumGetArrayTypeP(d), TEXTOID, -1, false, TYPALIGN_INT,
-						  &names, &nulls, &r->nnames);
-		r->names = palloc(sizeof(StrView) * Max(r->nnames, 1));
-		for (int i = 0; i < r->nnames; i++)
-		{
-			text	   *t = DatumGetTextPP(names[i]);
-
-			r->names[i].ptr = VARDATA_ANY(t);
-			r->names[i].len = VARSIZE_ANY_EXHDR(t);
-		}
-	}
+	r->names = store_names(row, 19, &r->nnames);
 	d = store_value(row, 20, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.state);
 	read_coverage(row, 21, &r->m.covered);
 	read_coverage(row, 22, &r->m.uncovered);
+	r->m.merged_into = store_text(row, 23);
+	r->many_per_source = get_bool(row, 24);
 }
 
 void

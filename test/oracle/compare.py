@@ -13,7 +13,7 @@ import subprocess
 import sys
 
 import oracle
-from oracle import Certificate, Decision, Obs
+from oracle import Certificate, Decision, Link, Obs
 
 CLASSES = {"crm": "office", "mkt": "office", "phone": "device", "tab": "crm"}
 EPOCH = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
@@ -58,6 +58,10 @@ def quote(x):
     return "'" + x.replace("'", "''") + "'"
 
 
+def record_id(key):
+    return f"(SELECT id FROM contactsync.records WHERE source = {quote(key[0])} AND source_id = {quote(key[1])})"
+
+
 def stamp(t):
     return None if t is None else (EPOCH + datetime.timedelta(microseconds=t)).isoformat()
 
@@ -76,7 +80,7 @@ READ = """SELECT json_build_object(
 		FROM contactsync.records),
 	'contacts', (SELECT json_agg(json_build_object(
 			'members', (SELECT json_agg(ARRAY[r.source, r.source_id]) FROM contactsync.records r WHERE r.contact_id = c.id),
-			'live', c.live, 'contact', d.contact::text, 'naming', ARRAY[d.source, d.source_id],
+			'id', c.id, 'live', c.live, 'contact', d.contact::text, 'naming', ARRAY[d.source, d.source_id],
 			'open', d.open_conflicts))
 		FROM contactsync.contacts c LEFT JOIN contactsync.directory d ON d.id = c.id
 		WHERE EXISTS (SELECT FROM contactsync.records r WHERE r.contact_id = c.id)),
@@ -84,6 +88,13 @@ READ = """SELECT json_build_object(
 			'members', (SELECT json_agg(ARRAY[r.source, r.source_id]) FROM contactsync.records r WHERE r.contact_id = k.contact_id),
 			'id', k.id, 'field', k.field, 'element', k.element, 'candidates', k.candidates, 'seen', k.seen))
 		FROM contactsync.conflicts k WHERE k.state = 'open'),
+	'refused', (SELECT json_agg(json_build_object('reason', f.reason, 'score', f.score, 'members', (
+			SELECT json_agg(m.members) FROM unnest(ARRAY[f.record_id, f.other_id]) WITH ORDINALITY u (id, i)
+			JOIN contactsync.records x ON x.id = u.id CROSS JOIN LATERAL (SELECT json_agg(ARRAY[r.source, r.source_id]) AS members
+				FROM contactsync.records r WHERE r.contact_id = x.contact_id) m)))
+		FROM contactsync.refused_links f),
+	'astray', (SELECT json_agg(a.id) FROM contactsync.contact_aliases a LEFT JOIN contactsync.records r ON r.id = a.record_id
+		LEFT JOIN contactsync.contacts c ON c.id = r.contact_id WHERE c.id IS NULL),
 	'clamped', (SELECT json_agg(json_build_array(r.source, r.source_id, o.version, o.seq, o.received_at, extract(epoch FROM o.tolerance)))
 		FROM contactsync.observations o JOIN contactsync.records r ON r.id = o.record_id WHERE o.version > now() - interval '1 day'));"""
 
@@ -119,6 +130,10 @@ def received(got):
     for k in got["conflicts"] or []:
         who = f"conflict {people(k['members'])} {k['field']}" + (":" + k["element"] if k["element"] else "")
         out[who] = [(c["value"], c["source"], c["source_id"], unstamp(c["changed_at"])) for c in k["candidates"]]
+    for f in got["refused"] or []:
+        out["refused " + " and ".join(sorted(map(people, f["members"])))] = (f["reason"], round(f["score"], 4))
+    for a in got["astray"] or []:
+        out[f"id {a} leads nowhere"] = True
     return out
 
 
@@ -129,7 +144,7 @@ def shown(unit, key, value):
     return {"metadata": {key: value}} if unit == "metadata" else {unit: value}
 
 
-def expected(records, contacts):
+def expected(records, contacts, refused):
     out = {}
     for r in records.values():
         who = "record " + "/".join(r.key)
@@ -151,6 +166,8 @@ def expected(records, contacts):
         for k in c.conflicts:
             name = f"conflict {people(k.members)} {k.unit}" + (":" + k.key if k.key else "")
             out[name] = [(shown(k.unit, k.key, x.value), *x.record.key, x.changed) for x in k.candidates]
+    for pair, what in refused.items():
+        out["refused " + " and ".join(sorted(map(people, pair)))] = what
     return out
 
 
@@ -160,7 +177,7 @@ class History:
     """Plays steps on both sides."""
     def __init__(self, psql, batch):
         self.psql, self.batch = psql, batch
-        self.obs, self.certificates, self.decisions, self.policy = [], [], [], {}
+        self.obs, self.certificates, self.decisions, self.policy, self.links = [], [], [], {}, []
         self.clamps = {}
 
     def play(self, steps):
@@ -251,12 +268,51 @@ class History:
         self.decisions.append(Decision(len(self.decisions), at, set(k.members), k.unit, k.key, value, source, seen))
         return self.compare()
 
+    def link(self, kind, which, other, pick):
+        """Somebody decides who is who."""
+        self.process()
+        d = self.compare()
+        if d:
+            return d
+        contacts = sorted((c for c in self.got["contacts"] or []), key=lambda c: people(c["members"]))
+        if not contacts:
+            return None
+        a = contacts[which % len(contacts)]
+        mine = sorted(map(tuple, a["members"]))
+        kept = a["id"]
+        if kind == "merge":
+            b = contacts[other % len(contacts)]
+            if a is b:
+                return None
+            self.psql.send(f"SELECT contactsync.merge_contacts({quote(a['id'])}, {quote(b['id'])});")
+            sides = mine, sorted(map(tuple, b["members"]))
+        elif kind == "split":
+            listed = [k for i, k in enumerate(mine) if pick >> i & 1]
+            if not listed or len(listed) == len(mine):
+                return None
+            self.psql.send(f"SELECT contactsync.split_contact({quote(a['id'])}, ARRAY[{', '.join(map(record_id, listed))}]);")
+            sides = [k for k in mine if k not in listed], listed
+        else:
+            x, y = sorted(self.records)[which % len(self.records)], sorted(self.records)[other % len(self.records)]
+            if x == y:
+                return None
+            self.psql.send(f"SELECT contactsync.{kind}_records({record_id(x)}, {record_id(y)});")
+            sides, kept = ([x], [y]), None
+        self.links.append(Link(len(self.links), kind, *map(frozenset, sides)))
+        d = self.compare()
+        if d or not kept:
+            return d
+        # the id stays with what it was decided to stay with
+        now = next(sorted(map(tuple, c["members"])) for c in self.got["contacts"] if sides[0][0] in map(tuple, c["members"]))
+        holds = next((sorted(map(tuple, c["members"])) for c in self.got["contacts"] if c["id"] == kept), None)
+        return None if now == holds else {f"id kept in a {kind}": (now, holds)}
+
     def compare(self):
         self.got = json.loads(self.psql.run(READ))
         clamps = {(s, i, unstamp(v), q): (unstamp(at), int(float(tol) * 1000000)) for s, i, v, q, at, tol in self.got["clamped"] or []}
         obs = [o if o.clamp else o._replace(clamp=clamps.get((o.source, o.source_id, o.version, o.seq))) for o in self.obs]
-        self.records, self.contacts = oracle.compute(obs, self.certificates, CLASSES, self.policy, self.decisions)
-        want, got = expected(self.records, self.contacts), received(self.got)
+        self.records, self.contacts, refused = oracle.compute(obs, self.certificates, CLASSES, self.policy, self.decisions, self.links)
+        want, got = expected(self.records, self.contacts, refused), received(self.got)
         d = {}
         for k in sorted(want.keys() | got.keys()):
             a, b = want.get(k), got.get(k)
@@ -336,7 +392,7 @@ def phones(rng, kind):
         for a in rng.sample(["+16502530000", "+16502530001", "555"], n):
             e = {"number": a}
             if rng.random() < .2:
-                e["type"] = rng.choice(["work", "home"])
+                e["type"] = rng.choice(["work", "mobile"])
             if rng.random() < .2 and not any("primary" in x for x in out):
                 e["primary"] = True
             out.append(e)
@@ -434,6 +490,9 @@ def random_history(rng):
             steps.append(policy(rng))
         elif r < .27:
             steps.append(("resolve", rng.randrange(100), rng.randrange(100)))
+        elif r < .30:
+            steps.append(("link", rng.choice(["merge", "merge", "split", "split", "link", "unlink"]),
+                          rng.randrange(100), rng.randrange(100), rng.randrange(1, 63)))
     return steps
 
 

@@ -6,8 +6,8 @@ from the extension's code: sets of facts in, records, contacts and conflicts out
 No database, no clock, no randomness.  Times are integers (microseconds).
 
 Not covered: ties between different observations at one version (the extension
-orders them by a digest that nobody else can know), addresses, urls, generic keys
-and oversize clusters, decisions other than those on a conflict.
+orders them by a digest that nobody else can know), addresses, urls, and decisions
+other than those on a conflict and on who is who.
 """
 from collections import namedtuple
 
@@ -32,6 +32,8 @@ Certificate = namedtuple("Certificate", "source start seen")
 # On a conflict: its place among all, the records it is about, the cell, the value (None =
 # none), whose candidate it was (None = a new value), and the candidates that it knew.
 Decision = namedtuple("Decision", "order at records unit key value source seen")
+# On who is who: kind is merge, split (of contacts), link or unlink; records and others: the two sides.
+Link = namedtuple("Link", "order kind records others")
 Cell = namedtuple("Cell", "value changed as_of estimate")
 
 
@@ -120,7 +122,8 @@ class Record:
         self.cells = {}                     # (field, element key or "") -> Cell
         self.uncovered = []                 # what the newest snapshot does not speak about, but others did
         self.names = set()                  # every name it ever had
-        self.keys = {}                      # mail address -> version at which it was first shown
+        self.keys = {}                      # key -> version at which it was first shown
+        self.mobiles = set()                # those of its keys that it called a mobile number
 
 
 def life(obs, seen, gone=NEVER):
@@ -277,9 +280,22 @@ def evidence(r, obs):
             # DESIGN is silent on a first name alone; chosen: no name, it neither agrees nor disagrees
             if pair[1]:
                 r.names.add(pair)
-        mails = set(whole.get("emails", {})) | {k for (f, k), v in single.items() if f == "emails" and v is not None}
-        for k in mails:
-            r.keys[k] = min(r.keys.get(k, effective(o)), effective(o))
+        for k, _ in said_elements("emails", whole, single):
+            show(r, "email:" + k, o)
+        for k, e in said_elements("phones", whole, single):
+            # only what is a number in E.164, of a line of its own
+            if k.startswith("+") and ";" not in k:
+                show(r, "tel:" + k, o)
+                if e.get("type") == "mobile":
+                    r.mobiles.add("tel:" + k)
+
+
+def said_elements(field, whole, single):
+    return [*whole.get(field, {}).items(), *((k, e) for (f, k), e in single.items() if f == field and e is not None)]
+
+
+def show(r, key, o):
+    r.keys[key] = min(r.keys.get(key, effective(o)), effective(o))
 
 
 def initial_of(a, b):
@@ -298,31 +314,114 @@ def names_agree(a, b):
     return not a.names or not b.names or any(pair_agrees(x, y) for x in a.names for y in b.names)
 
 
-def cluster(records):
-    """Sets of records that are one person: union-find over the evidence in canonical order."""
-    home = {r.key: {r.key} for r in records}
+GENERIC_NAMES, MAX_RECORDS = 8, 100
+ROLES, NOBODY = {"all", "info"}, {"noreply"}
+WEIGHT = {1: .5, 2: .8, 3: .95}
+
+
+def people(names):
+    """How many people these names are of, at least."""
+    n = 0
+    for last in {l for _, l in names}:
+        firsts = {f.rstrip(".") for f, l in names if l == last and f}
+        full = {f for f in firsts if len(f) > 1}
+        n += max(len(full) + len({f for f in firsts - full if not any(x.startswith(f) for x in full)}), 1)
+    return n
+
+
+def generic(key, holders):
+    kind, _, value = key.partition(":")
+    return (len(holders) > MAX_RECORDS or people(set().union(*(r.names for r in holders))) > GENERIC_NAMES
+            or kind == "email" and value.partition("@")[0] in NOBODY)
+
+
+def cluster(records, links=()):
+    """Sets of records that are one person, and the pairs of sets of which evidence could not decide:
+    {(set, set): (reason, score)}."""
     by_key = {r.key: r for r in records}
-    edges, strangers = [], set()
-    for i, a in enumerate(records):
-        for b in records[i + 1:]:
-            lo, hi = sorted((a.key, b.key))
-            for k in set(a.keys) & set(b.keys):
-                if names_agree(a, b):
-                    edges.append((max(a.keys[k], b.keys[k]), k, lo, hi))
-                else:
-                    strangers |= {(lo, hi), (hi, lo)}
-    for _, _, a, b in sorted(edges):
-        if home[a] is home[b]:
-            continue
-        if any((x, y) in strangers for x in home[a] for y in home[b]):
-            continue
-        both = [k[0] for k in home[a] | home[b] if by_key[k].alive]
-        if len(set(both)) < len(both):
-            continue
+    home = {r.key: {r.key} for r in records}
+    apart = set()
+
+    def put_together(a, b):
         joined = home[a] | home[b]
         for k in joined:
             home[k] = joined
-    return {frozenset(s) for s in home.values()}
+
+    def kept_apart(a, b):
+        return any((x, y) in apart for x in home[a] for y in home[b])
+
+    # decisions, the latest first: each as far as the later ones allow
+    for d in sorted(links, key=lambda d: -d.order):
+        ours, others = sorted(k for k in d.records if k in home), sorted(k for k in d.others if k in home)
+        if d.kind in ("merge", "link"):
+            wanted = [(a, b) for a in ours for b in others]
+        else:
+            apart |= {p for a in ours for b in others if home[a] is not home[b] for p in ((a, b), (b, a))}
+            wanted = []
+        if d.kind == "split":
+            wanted = [(a, b) for side in (ours, others) for a in side for b in side if a < b]
+        for a, b in wanted:
+            if home[a] is not home[b] and not kept_apart(a, b):
+                put_together(a, b)
+    decided = set(apart)
+
+    # what is together has its names in common
+    names = {k: set().union(*(by_key[m].names for m in home[k])) for k in home}
+    edges, doubts = [], []
+    for key in {k for r in records for k in r.keys}:
+        holders = sorted((r for r in records if key in r.keys), key=lambda r: r.key)
+        if generic(key, holders):
+            continue
+        kind, _, value = key.partition(":")
+        strength = 2
+        if kind == "id":
+            strength = 3
+        elif kind == "email" and value.partition("@")[0] in ROLES or kind == "tel" and not any(key in r.mobiles for r in holders):
+            strength = 1
+        pairs = [(a, b) for i, a in enumerate(holders) for b in holders[i + 1:] if home[a.key] is not home[b.key]]
+        agree = {p: any(pair_agrees(x, y) for x in names[p[0].key] for y in names[p[1].key]) if names[p[0].key] and names[p[1].key] else None
+                 for p in pairs}
+        for (a, b), same in agree.items():
+            if same is False:
+                apart |= {(a.key, b.key), (b.key, a.key)}
+                doubts.append((a.key, b.key, key, "names_disagree", WEIGHT[strength] * .5))
+        # people of different names share it
+        if strength == 2 and False in agree.values():
+            strength = 1
+        for (a, b), same in agree.items():
+            if same or (same is None and strength > 1):
+                edges.append((-strength, max(a.keys[key], b.keys[key]), key, a.key, b.key, same))
+            elif same is None:
+                doubts.append((a.key, b.key, key, "names_unknown", WEIGHT[strength] * .75))
+
+    for strength, _, key, a, b, same in sorted(edges, key=lambda e: e[:5]):
+        if home[a] is home[b]:
+            continue
+        alive = [k[0] for k in home[a] | home[b] if by_key[k].alive]
+        both = {k[0] for k in home[a] if by_key[k].alive} & {k[0] for k in home[b] if by_key[k].alive}
+        weight = WEIGHT[-strength] * (1 if same else .75)
+        if kept_apart(a, b):
+            doubts.append((a, b, key, "names_disagree", WEIGHT[-strength] * .5))
+        elif both:
+            doubts.append((a, b, key, "same_source", weight))
+        elif len(home[a]) + len(home[b]) > MAX_RECORDS:
+            doubts.append((a, b, key, "oversize", weight))
+        else:
+            put_together(a, b)
+
+    refused = {}
+    for a, b, key, reason, weight in doubts:
+        if home[a] is not home[b] and not any((x, y) in decided for x in home[a] for y in home[b]):
+            refused.setdefault(frozenset((frozenset(home[a]), frozenset(home[b]))), []).append((key, -weight, a, b, reason))
+    out = {}
+    for pair, found in refused.items():
+        rest, per_key = 1, {}
+        for key, weight, a, b, reason in sorted(found):
+            per_key.setdefault(key, (weight, key, reason))
+        for weight, _, _ in per_key.values():
+            rest *= 1 + weight
+        out[pair] = (min(per_key.values())[2], round(1 - rest, 4))
+    return {frozenset(s) for s in home.values()}, out
 
 
 # ---- rules ----
@@ -679,8 +778,8 @@ def established(histories, lead):
 
 # ---- all of it ----
 
-def compute(observations, certificates, classes, policy, decisions):
-    """records: {key: Record}, contacts: {members: Contact}"""
+def compute(observations, certificates, classes, policy, decisions, links=()):
+    """records: {key: Record}, contacts: {members: Contact}, and what could not be decided: {(members, members): (reason, score)}"""
     by = {}
     for o in observations:
         by.setdefault((o.source, o.source_id), []).append(o)
@@ -689,9 +788,10 @@ def compute(observations, certificates, classes, policy, decisions):
         seen = max((c.start for c in certificates if c.source == k[0] and k[1] in c.seen), default=NEVER)
         records[k] = fold(k, obs, seen)
     contacts = {}
-    for members in cluster(sorted(records.values(), key=lambda r: r.key)):
+    clusters, refused = cluster(sorted(records.values(), key=lambda r: r.key), links)
+    for members in clusters:
         contacts[members] = Resolver([records[k] for k in members], policy, classes, decisions).run()
-    return records, contacts
+    return records, contacts, refused
 
 
 def absent(observations, certificates, certificate):
