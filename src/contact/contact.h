@@ -192,7 +192,16 @@ extern int	contact_find(const ContactValue *v, ContactField field, StrView key);
  * knows the number: contact_key_recognises counts on both.
  */
 extern StrView contact_phone_key(StrView number, StrView extension);
-extern StrView contact_name_key(StrView name);	/* folded, blanks collapsed */
+extern StrView contact_name_key(StrView name);	/* folded in full, blanks collapsed */
+
+typedef enum ContactFolding
+{
+	CONTACT_FOLD_SIMPLE,		/* to one character, and not to ASCII from outside */
+	CONTACT_FOLD_FULL
+} ContactFolding;
+
+/* A clean text without its case; points into the argument where nothing changes. */
+extern StrView contact_fold(StrView s, ContactFolding how);
 /*
  * Canonical spelling of free text: trimmed and, in UTF8, NFC.  Absent if
  * nothing is left; points into the argument where nothing changes.

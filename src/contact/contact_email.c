@@ -542,6 +542,14 @@ contact_email_parse(StrView address, StrView *canonical)
 	return status;
 }
 
+static bool
+is_mailbox(StrView s)
+{
+	Mailbox		m;
+
+	return read_mailbox(s, false, &m);
+}
+
 /*
  * Whether an address is one at the first look, as nearly all are: words of
  * ASCII between dots, and labels, the last of which has a letter.  Such a one
@@ -631,7 +639,12 @@ contact_email_forms(StrView address, StrView *kept, StrView *key)
 		*key = strview(NULL, 0);
 	}
 	else
-		*key = lower_from(*kept, 0);
+	{
+		*key = contact_fold(*kept, CONTACT_FOLD_SIMPLE);
+		/* a key is an address too; small letters may have more octets */
+		if (key->len > kept->len && !is_mailbox(*key))
+			*key = contact_text_clean(lower_from(*kept, 0));
+	}
 }
 
 StrView

@@ -14,12 +14,13 @@
 #include "postgres.h"
 
 #include "common/unicode_norm.h"
-#include "mb/pg_wchar.h"
 #else
 #include "postgres_fe.h"
 #endif
+#include "mb/pg_wchar.h"
 
 #include "contact/contact.h"
+#include "contact/contact_fold.h"
 #include "contact/contact_phone.h"
 
 /* E.164 allows 15 digits; nobody has fewer than 7 after a country code. */
@@ -60,14 +61,20 @@ ascii_lower(char c)
 	return c >= 'A' && c <= 'Z' ? c + ('a' - 'A') : c;
 }
 
+static int
+text_encoding(void)
+{
+#ifndef FRONTEND
+	return GetDatabaseEncoding();
+#else
+	return PG_UTF8;
+#endif
+}
+
 static bool
 utf8_text(void)
 {
-#ifndef FRONTEND
-	return GetDatabaseEncoding() == PG_UTF8;
-#else
-	return true;
-#endif
+	return text_encoding() == PG_UTF8;
 }
 
 /*
@@ -252,9 +259,9 @@ contact_text_clean(StrView s)
 	return composed.ptr == s.ptr ? s : trim(composed);
 }
 
-/* Lower case of ASCII; in a copy, if anything changes. */
+/* Lower case of ASCII, for labels; in a copy, if anything changes. */
 static StrView
-fold(StrView s)
+lower_label(StrView s)
 {
 	char	   *buf;
 	int			i = 0;
@@ -271,11 +278,100 @@ fold(StrView s)
 }
 
 /*
- * Write a clean text folded and with every run of blanks as one space; where
- * that ends.  It takes no more room than the text.
+ * Write the character at p, which is not ASCII, folded, and move p behind it.
+ * In LATIN1, bytes are code points; of other encodings only ASCII is folded.
  */
 static char *
-put_name_key(char *out, StrView name)
+put_folded(char *out, const char **p, const char *end, ContactFolding how)
+{
+	uint32		to[CONTACT_FOLD_MAX];
+	uint32		c;
+	int			n = 1;
+	int			len = 1;
+
+	switch (text_encoding())
+	{
+		case PG_UTF8:
+			len = pg_utf_mblen((const unsigned char *) *p);
+			if (len < 2 || len > end - *p)
+			{
+				*out++ = *(*p)++;
+				return out;
+			}
+			c = utf8_to_unicode((const unsigned char *) *p);
+			break;
+		case PG_LATIN1:
+			c = (unsigned char) **p;
+			break;
+		default:
+			*out++ = *(*p)++;
+			return out;
+	}
+
+	if (how == CONTACT_FOLD_FULL)
+		n = contact_fold_full(c, to);
+	else
+	{
+		to[0] = contact_fold_simple(c);
+		if (to[0] < 0x80)
+			to[0] = c;
+	}
+	for (int i = 0; i < n; i++)
+	{
+		if (to[i] < 0x80)
+			*out++ = (char) to[i];
+		else if (text_encoding() == PG_LATIN1)
+			*out++ = (char) (to[i] < 0x100 ? to[i] : c);
+		else
+		{
+			unicode_to_utf8(to[i], (unsigned char *) out);
+			out += pg_utf_mblen((unsigned char *) out);
+		}
+	}
+	*p += len;
+	return out;
+}
+
+/* Room for what a text becomes when it is folded: no character grows by more. */
+#define FOLDED_SIZE(len_)	(CONTACT_FOLD_MAX * (Size) (len_))
+
+StrView
+contact_fold(StrView s, ContactFolding how)
+{
+	char	   *buf;
+	char	   *out;
+	const char *p = s.ptr;
+	const char *end = p + s.len;
+	bool		ascii = true;
+
+	while (p < end && !IS_HIGHBIT_SET(*p) && !(*p >= 'A' && *p <= 'Z'))
+		p++;
+	if (p == end)
+		return s;
+	buf = out = palloc(FOLDED_SIZE(s.len));
+	memcpy(out, s.ptr, p - s.ptr);
+	out += p - s.ptr;
+	while (p < end)
+	{
+		if (IS_HIGHBIT_SET(*p))
+		{
+			ascii = false;
+			out = put_folded(out, &p, end, how);
+		}
+		else
+			*out++ = ascii_lower(*p++);
+	}
+	s = strview(buf, out - buf);
+	/* small letters may compose where their capitals do not */
+	return ascii ? s : nfc(s);
+}
+
+/*
+ * Write a clean text folded and with every run of blanks as one space; where
+ * that ends.  *ascii becomes false if it is not all ASCII.
+ */
+static char *
+put_name_key(char *out, StrView name, bool *ascii)
 {
 	bool		utf8 = utf8_text();
 	const char *p = name.ptr;
@@ -285,7 +381,12 @@ put_name_key(char *out, StrView name)
 	{
 		int			blank = is_plain(*p) ? 0 : blank_after(p, end - p, utf8);
 
-		if (blank == 0)
+		if (blank == 0 && IS_HIGHBIT_SET(*p))
+		{
+			*ascii = false;
+			out = put_folded(out, &p, end, CONTACT_FOLD_FULL);
+		}
+		else if (blank == 0)
 			*out++ = ascii_lower(*p++);
 		else
 		{
@@ -303,6 +404,7 @@ static StrView
 name_key(StrView name)
 {
 	char	   *buf;
+	bool		ascii = true;
 	int			i = 0;
 
 	while (i < name.len && name.ptr[i] < 0x7f && !(name.ptr[i] >= 'A' && name.ptr[i] <= 'Z') &&
@@ -310,8 +412,9 @@ name_key(StrView name)
 		i++;
 	if (i == name.len)
 		return name;
-	buf = palloc(name.len);
-	return strview(buf, put_name_key(buf, name) - buf);
+	buf = palloc(FOLDED_SIZE(name.len));
+	name = strview(buf, put_name_key(buf, name, &ascii) - buf);
+	return ascii ? name : nfc(name);
 }
 
 /* Folded, and every run of blanks one space. */
@@ -476,6 +579,8 @@ static StrView
 address_key(const ContactItem *item)
 {
 	int			len = 0;
+	bool		ascii = true;
+	StrView		key;
 	char	   *buf;
 	char	   *p;
 
@@ -483,14 +588,15 @@ address_key(const ContactItem *item)
 		len += item->part[i].len;
 	if (len == 0)
 		return strview(NULL, 0);
-	buf = p = palloc(len + CA_COUNT - 1);
+	buf = p = palloc(FOLDED_SIZE(len) + CA_COUNT - 1);
 	for (int i = 0; i < CA_COUNT; i++)
 	{
 		if (i > 0)
 			*p++ = '\n';
-		p = put_name_key(p, item->part[i]);
+		p = put_name_key(p, item->part[i], &ascii);
 	}
-	return strview(buf, p - buf);
+	key = strview(buf, p - buf);
+	return ascii ? key : nfc(key);
 }
 
 bool
@@ -508,7 +614,7 @@ contact_item_normalize(ContactItem *item)
 	}
 
 	if (item->type.len > 0)
-		item->type = fold(contact_text_clean(item->type));
+		item->type = lower_label(contact_text_clean(item->type));
 	if (item->extension.len > 0)
 		item->extension = contact_text_clean(item->extension);
 	switch (item->field)
