@@ -271,6 +271,14 @@ guard_leave(Guard *guard)
 }
 
 void
+guard_join(const char *tenant, Oid caller)
+{
+	/* rights and settings came with the leader's state */
+	pinned_tenant = MemoryContextStrdup(TopMemoryContext, tenant);
+	pinned_caller = caller;
+}
+
+void
 guard_lock_tenant(void)
 {
 	const char *tenant = guard_current_tenant();

@@ -37,6 +37,9 @@ extern void guard_init(void);
 extern void guard_enter(Guard *guard, const char *tenant);
 extern void guard_leave(Guard *guard);
 
+/* In a parallel worker of a process that is inside the guard: be inside, too. */
+extern void guard_join(const char *tenant, Oid caller);
+
 /* The active tenant: the pin inside the guard, else the setting if allowed. */
 extern const char *guard_current_tenant(void);
 

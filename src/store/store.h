@@ -111,6 +111,11 @@ extern void store_array_init(StoreArray *a, Oid type);
 extern void store_array_add(StoreArray *a, Datum value, bool isnull);
 extern void store_array_add_text(StoreArray *a, StrView s);
 extern void store_array_add_time(StoreArray *a, int64 t);	/* MERGE_TIME_MIN = NULL */
+/*
+ * From here on statements only read, under the active snapshot, as parallel workers
+ * must; returns what held before, to be set again in PG_FINALLY.
+ */
+extern bool store_set_read_only(bool read_only);
 /* Run a statement (a literal: its plan is kept) with arrays as parameters. */
 extern uint64 store_run(const char *sql, int nargs, StoreArray **args);
 extern void store_rows_init(StoreRows *rows, const StoreColumn *columns, int ncolumns);
@@ -238,6 +243,7 @@ extern void store_audit_write(StoreRows *rows);
 extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes);
 /* After a batch: the contacts, and those of the records that are alone. */
 extern void store_resolve_batch(StoreArray *contacts, StoreArray *causes, StoreRecord *records, int nrecords);
+extern void store_input(const StoreRecord *r, MergeInput *in);
 /* The inputs of one contact from the current result, from row on; next row. */
 extern uint64 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs);
 extern void store_decisions(const MergePolicy *policy, StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,

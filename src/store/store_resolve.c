@@ -142,6 +142,17 @@ add_conflicts(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeI
 	}
 }
 
+void
+store_input(const StoreRecord *r, MergeInput *in)
+{
+	memset(in, 0, sizeof(*in));
+	in->record_id = r->id;
+	in->source = r->source;
+	in->source_class = r->source_class;
+	in->source_id = r->source_id;
+	in->record = r->m;
+}
+
 uint64
 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs)
 {
@@ -152,7 +163,6 @@ store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs)
 	for (; row < SPI_processed; row++)
 	{
 		StoreRecord r;
-		MergeInput *in;
 
 		store_read_record(row, &r);
 		if (*ninputs > 0 && memcmp(contact, &r.contact_id, sizeof(*contact)) != 0)
@@ -163,13 +173,7 @@ store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs)
 			max *= 2;
 			*inputs = repalloc(*inputs, sizeof(MergeInput) * max);
 		}
-		in = &(*inputs)[(*ninputs)++];
-		memset(in, 0, sizeof(*in));
-		in->record_id = r.id;
-		in->source = r.source;
-		in->source_class = r.source_class;
-		in->source_id = r.source_id;
-		in->record = r.m;
+		store_input(&r, &(*inputs)[(*ninputs)++]);
 	}
 	return row;
 }
@@ -442,14 +446,10 @@ load_causes(const StoreArray *contacts, const StoreArray *ids, int *ncauses)
 static void
 resolve_alone(Changes *c, const MergePolicy *policy, StoreRecord *r)
 {
-	MergeInput	input = {0};
+	MergeInput	input;
 	MergeResult result;
 
-	input.record_id = r->id;
-	input.source = r->source;
-	input.source_class = r->source_class;
-	input.source_id = r->source_id;
-	input.record = r->m;
+	store_input(r, &input);
 	store_resolve_one(policy, &input, 1, NULL, 0, NULL, &result);
 	add_contact(c, &r->contact_id, &result, &input, NULL, r->cause_id);
 }

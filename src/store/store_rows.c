@@ -30,6 +30,8 @@ static struct
 	SPIPlanPtr	plan;
 }			plans[MAX_PLANS];
 
+static bool reading = false;	/* see store_set_read_only */
+
 Oid
 store_contact_type(void)
 {
@@ -75,6 +77,15 @@ store_array_add_time(StoreArray *a, int64 t)
 	store_array_add(a, TimestampTzGetDatum(t), t == MERGE_TIME_MIN);
 }
 
+bool
+store_set_read_only(bool read_only)
+{
+	bool		before = reading;
+
+	reading = read_only;
+	return before;
+}
+
 /* Run a statement whose plan is kept. */
 static uint64
 run(const char *sql, int nargs, Oid *types, Datum *values)
@@ -108,7 +119,7 @@ run(const char *sql, int nargs, Oid *types, Datum *values)
 			plans[slot].plan = plan;
 		}
 	}
-	if (SPI_execute_plan(plan, values, NULL, false, 0) < 0)
+	if (SPI_execute_plan(plan, values, NULL, reading, 0) < 0)
 		elog(ERROR, "could not run a statement: %s", SPI_result_code_string(SPI_result));
 	return SPI_processed;
 }

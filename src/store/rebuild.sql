@@ -1,0 +1,28 @@
+-- The state computed anew: from the facts, and by another policy.
+
+CREATE FUNCTION contactsync.rebuild(dry_run boolean DEFAULT true)
+	RETURNS TABLE (contact_id uuid, field text, stored jsonb, computed jsonb)
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_rebuild_sql';
+COMMENT ON FUNCTION contactsync.rebuild(boolean) IS
+	'Compute all records, links, contacts and conflicts of the tenant anew from observations, sightings, decisions and the policy in force, and return what differs from what is stored: fields of contacts, record:<source>/<source_id>, conflict:<field>, decision:<id>. A dry run only reads, under one snapshot, with the parallel workers of an index build; otherwise what differs is repaired, under the tenant''s lock, with audit rows of cause rebuild. Errors: 40001, 55000 dormant copy (not in a dry run).';
+CREATE FUNCTION contactsync.verify()
+	RETURNS TABLE (contact_id uuid, problem text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_verify_sql';
+COMMENT ON FUNCTION contactsync.verify() IS
+	'What a rebuild would find wrong, without values; empty when the state is what its facts give. Contacts that a new policy has yet to reach are held to their own. Takes no lock.';
+CREATE FUNCTION contactsync.what_if(policy contactsync.merge_policy)
+	RETURNS TABLE (contact_id uuid, field text, current jsonb, proposed jsonb)
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_what_if_sql';
+COMMENT ON FUNCTION contactsync.what_if(contactsync.merge_policy) IS
+	'Every field of every contact that would change under another policy, and as conflict:<field> every conflict that would open (proposed is "open") or close (current is). Changes nothing and takes no lock.';
+CREATE FUNCTION contactsync.what_if_conflicts(policy contactsync.merge_policy)
+	RETURNS TABLE (field text, opens bigint, closes bigint)
+	LANGUAGE sql VOLATILE STRICT PARALLEL UNSAFE AS $$
+	SELECT pg_catalog.substr(w.field, 10), pg_catalog.count(w.proposed), pg_catalog.count(w.current)
+	FROM contactsync.what_if($1) w WHERE w.field OPERATOR(pg_catalog.~~) 'conflict:%' GROUP BY w.field ORDER BY w.field
+$$;
+COMMENT ON FUNCTION contactsync.what_if_conflicts(contactsync.merge_policy) IS
+	'How many conflicts would open and close under another policy, by field.';
+GRANT EXECUTE ON FUNCTION contactsync.rebuild(boolean) TO contactsync_admin;
+GRANT EXECUTE ON FUNCTION contactsync.verify(), contactsync.what_if(contactsync.merge_policy), contactsync.what_if_conflicts(contactsync.merge_policy)
+	TO contactsync_admin, contactsync_analyst;
