@@ -5,6 +5,7 @@
  *	store_rows.c		rows to structs and arrays of parameters
  *	store_mapping.c		payloads as their source's connector reads them
  *	store_observe.c		inbox -> observations -> records
+ *	store_fold.c		records folded from their observations
  *	store_evidence.c	observations -> the keys that records assert
  *	store_link.c		records -> clusters
  *	store_name.c		clusters -> contact ids
@@ -191,6 +192,13 @@ extern bool store_asserts_more(const MergeObservation *o, const StoreRecord *r, 
 extern void store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEvidence *evidence);
 /* Write it, and note in the records which keys they had, where it is given anew. */
 extern void store_save_evidence(StoreEvidence *evidence, StoreRecord *records, int nrecords);
+/* Write records that have changed, or were seen. */
+extern void store_save_records(StoreRecord *records, int nrecords);
+/*
+ * store_fold.c: add an observation to its record in place of a refold; false if that
+ * is not possible.
+ */
+extern bool store_step(StoreRecord *r, const MergeObservation *o);
 /*
  * Fold those of the records that have refold set from all that is stored of them, and
  * collect the evidence of those that have restamped set, which is set here as well

@@ -1,0 +1,193 @@
+/*
+ * store_fold.c
+ *		Records folded from what is stored of them: their states and names.
+ */
+#include "postgres.h"
+
+#include "catalog/pg_type.h"
+#include "miscadmin.h"
+#include "utils/builtins.h"
+#include "utils/memutils.h"
+
+#include "compat.h"
+#include "store/store.h"
+
+/* Add a name to those that a record ever had; one without a last name is none. */
+static void
+note_name(StoreRecord *r, StrView last, StrView first)
+{
+	StrView		l = contact_name_key(last);
+	StrView		f = first.len > 0 ? contact_name_key(first) : first;
+	StrView		name;
+	StrView    *names;
+	int			at = 0;
+
+	if (l.len == 0)
+		return;
+	name.ptr = psprintf("%.*s\n%.*s", l.len, l.ptr, f.len, f.len ? f.ptr : "");
+	name.len = strlen(name.ptr);
+	while (at < r->nnames && strview_cmp(r->names[at], name) < 0)
+		at++;
+	if (at < r->nnames && strview_cmp(r->names[at], name) == 0)
+		return;
+	names = palloc(sizeof(StrView) * (r->nnames + 1));
+	memcpy(names, r->names, sizeof(StrView) * at);
+	names[at] = name;
+	memcpy(names + at + 1, r->names + at, sizeof(StrView) * (r->nnames - at));
+	r->names = names;
+	r->nnames++;
+}
+
+static StrView
+text_of(const ContactValue *v, ContactField field)
+{
+	const StrView none = {NULL, 0};
+	int			i = contact_find(v, field, none);
+
+	return i >= 0 && !(v->items[i].flags & CI_TOMBSTONE) ? v->items[i].value : none;
+}
+
+#define NAME_COVERS	(CF_BIT(CF_FIRST_NAME) | CF_BIT(CF_LAST_NAME))
+
+/*
+ * The names that a record ever had: what it was called after each of its
+ * observations, where a patch of one half leaves the other as it was.  Deletes
+ * do not make a record forget them, but the use of its id for a new record does.
+ * obs is sorted.
+ */
+static void
+note_names(StoreRecord *r, const MergeObservation *obs, int nobs)
+{
+	StrView		first = {NULL, 0};
+	StrView		last = {NULL, 0};
+
+	r->nnames = 0;
+	for (int i = 0; i < nobs; i++)
+	{
+		uint32		covers = obs[i].claims.covers & NAME_COVERS;
+
+		if (covers == 0 || obs[i].kind == MK_DELETE || merge_overruled(obs, nobs, i) ||
+			!merge_observation_after(&obs[i], &r->m.reused))
+			continue;
+		if (covers & CF_BIT(CF_FIRST_NAME))
+			first = text_of(&obs[i].claims.value, CF_FIRST_NAME);
+		if (covers & CF_BIT(CF_LAST_NAME))
+			last = text_of(&obs[i].claims.value, CF_LAST_NAME);
+		note_name(r, last, first);
+	}
+}
+
+/*
+ * Add an observation to its record in place of a refold; false if that is not
+ * possible.
+ */
+bool
+store_step(StoreRecord *r, const MergeObservation *o)
+{
+	uint32		covers = o->claims.covers & NAME_COVERS;
+
+	if (!merge_fold_step(&r->m, o, r->source))
+		return false;
+	if (covers != 0)
+	{
+		int			nnames = r->nnames;
+
+		note_name(r, text_of(&r->m.state, CF_LAST_NAME), text_of(&r->m.state, CF_FIRST_NAME));
+		r->relink |= r->nnames != nnames;
+	}
+	return true;
+}
+
+static bool
+may_be_reused(const MergeObservation *obs, int nobs)
+{
+	bool		deleted = false;
+	bool		created = false;
+
+	for (int i = 0; i < nobs; i++)
+	{
+		deleted |= obs[i].kind == MK_DELETE;
+		created |= obs[i].created != MERGE_TIME_MIN;
+	}
+	return deleted && created;
+}
+
+/*
+ * Fold records anew from all that is stored of them, and take their evidence anew
+ * where more than an addition may have happened to it: where versions were moved,
+ * or an id used again, which no longer proves what it proved of the old record.
+ */
+void
+store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
+{
+	StoreArray	ids;
+	MergeObservation *obs;
+	uint64		n;
+	int			r = 0;
+
+	store_array_init(&ids, INT8OID);
+	for (int i = 0; i < nrecords; i++)
+	{
+		StoreRecord *f = &records[i];
+
+		if (!f->refold)
+			continue;
+		store_array_add(&ids, Int64GetDatum(f->id), false);
+		if (f->restamped)
+			store_array_add(&evidence->anew, Int64GetDatum(f->id), false);
+		/* of nothing, if nothing is stored of it */
+		merge_fold(NULL, 0, f->m.sightings, f->source, &f->m);
+		f->nnames = 0;
+	}
+	if (ids.n == 0)
+		return;
+	n = store_load_observations(&ids);
+	obs = palloc_extended(sizeof(MergeObservation) * Max(n, 1), MCXT_ALLOC_HUGE);
+	for (uint64 row = 0; row < n;)
+	{
+		int64		id = store_int8(row, 1);
+		int			k = 0;
+
+		CHECK_FOR_INTERRUPTS();
+		for (; row < n && store_int8(row, 1) == id; row++)
+			store_read_observation(row, &obs[k++], &id);
+		/* which is the next one, where records are sorted by id */
+		while (records[r].id != id)
+			r = (r + 1) % nrecords;
+		merge_fold(obs, k, records[r].m.sightings, records[r].source, &records[r].m);
+		note_names(&records[r], obs, k);
+		if (records[r].restamped || may_be_reused(obs, k))
+		{
+			if (!records[r].restamped)
+				store_array_add(&evidence->anew, Int64GetDatum(id), false);
+			records[r].restamped = true;
+			for (int i = 0; i < k; i++)
+				if (merge_observation_after(&obs[i], &records[r].m.reused))
+					store_note_evidence(&obs[i], &records[r], evidence);
+		}
+	}
+}
+
+void
+store_refold(StoreArray *record_ids, int64 cause_id, bool restamp, StoreRecord **records, int *nrecords)
+{
+	StoreEvidence evidence;
+	uint64		n = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "id", "r") STORE_SOURCE_JOIN,
+							  1, (StoreArray *[]) {record_ids});
+
+	*records = palloc0(sizeof(StoreRecord) * Max(n, 1));
+	for (uint64 i = 0; i < n; i++)
+	{
+		StoreRecord *r = &(*records)[i];
+
+		store_read_record(i, r);
+		r->changed = r->refold = true;
+		r->restamped = restamp;
+		r->cause_id = cause_id;
+	}
+	store_evidence_init(&evidence);
+	store_fold(*records, n, &evidence);
+	store_save_records(*records, n);
+	store_save_evidence(&evidence, *records, *nrecords);
+	*nrecords = n;
+}
