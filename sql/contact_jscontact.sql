@@ -90,3 +90,10 @@ SELECT pg_temp.fault(jsonb_build_object('keywords', jsonb_object_agg('k' || i, t
 SELECT length(c ->> 'middle_name') FROM from_jscontact((SELECT jsonb_build_object('name', jsonb_build_object('components', jsonb_agg('{"kind": "given2", "value": "x"}'::jsonb))) FROM generate_series(1, 20000))) c;
 SELECT jsonb_array_length(c -> 'emails'), contact_identical(c, from_jscontact(to_jscontact(c))) FROM from_jscontact((SELECT jsonb_build_object('emails', jsonb_object_agg('e' || i, jsonb_build_object('address', i || '@example.org', 'label', 'x'))) FROM generate_series(1, 5000) i)) c;
 SELECT jsonb_array_length(c -> 'urls'), contact_identical(c, from_jscontact(to_jscontact(c))) FROM from_jscontact((SELECT jsonb_build_object('links', jsonb_object_agg('l' || i, l), 'onlineServices', jsonb_object_agg('s' || i, l)) FROM generate_series(1, 4000) i, jsonb_build_object('uri', 'http://example.org/' || i) l)) c;
+-- metadata as deep as a contact may have it comes back; what a card nests deeper is refused
+SELECT n, key, contact_identical(c, from_jscontact(to_jscontact(c))) AS same
+FROM unnest(ARRAY[31, 32]) n, unnest(ARRAY['m', 'vcard', 'jscontact']) key, LATERAL (SELECT jsonb_build_object('metadata', jsonb_build_object(key,
+	(repeat('{"a":', n) || '"[{\"[{"' || repeat('}', n))::jsonb))::contact AS c) x ORDER BY n, key;
+SELECT contact_identical(c, from_jscontact(to_jscontact(c))) AS same FROM CAST(jsonb_build_object('metadata', jsonb_build_object('vcard', (repeat('[', 32) || '1' || repeat(']', 32))::jsonb)) AS contact) c;
+SELECT n, pg_temp.fault(jsonb_build_object('contactsync.dev:metadata', jsonb_build_object('m', deep))) AS metadata, pg_temp.fault(jsonb_build_object('x', deep)) AS other
+FROM unnest(ARRAY[31, 32, 33]) n, LATERAL (SELECT (repeat('[', n) || '1' || repeat(']', n))::jsonb AS deep) x;

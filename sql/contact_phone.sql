@@ -105,3 +105,8 @@ SELECT n, contact_keys(jsonb_build_object('phones', ARRAY[n])::contact) FROM unn
 SELECT n FROM unnest(ARRAY['tel:tel:+44 20', 'tel: tel: x', 'box 5', '+44 20 7946 0958 доб. 7', U&'\202A+44 20 7946 0958\202C', 'tel:20;phone-context=+44;ext=1', '+', 'tel:']) n,
 	LATERAL (SELECT jsonb_build_object('phones', ARRAY[n])::contact AS c) x
 WHERE NOT contact_identical(c, c::text::contact) OR NOT contact_identical(c, (c::jsonb)::contact);
+
+-- some plans have numbers longer than E.164's 15 digits: what is possible is a key
+SELECT n, normalize_phone(n) = n AS normal, phone_status(n) AS status, contact_keys(jsonb_build_object('phones', ARRAY[n])::contact) AS keys,
+	jsonb_build_object('phones', ARRAY[n])::contact && ARRAY['tel:' || n] AS found
+FROM unnest(ARRAY['+49211111111111111', '+4915111111111111', '+12345678901234567890']) n;

@@ -69,6 +69,8 @@ SELECT a || b FROM (SELECT jsonb_build_object('tags', (SELECT jsonb_agg('a' || i
 -- without a field, without several
 SELECT c - 'emails' - 'phones' - 'metadata' AS less FROM people WHERE id = 1;
 SELECT c - '{emails,phones,metadata,plan,NULL,no such}'::text[] AS less FROM people WHERE id = 1;
+SELECT c - '{emails,phones,metadata,plan,NULL,no such}' AS same_less FROM people WHERE id = 1;
+SELECT c - '{emails' FROM people WHERE id = 1;
 SELECT c - 'title' AS less FROM people WHERE id = 4;
 SELECT contact_identical(c - 'birthday', c) AS same, c - '{}'::text[] = c AS same_too FROM people WHERE id = 1;
 

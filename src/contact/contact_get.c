@@ -282,11 +282,14 @@ contact_primary(PG_FUNCTION_ARGS)
 	PG_RETURN_TEXT_P(cstring_to_text_with_len(item.value.ptr, item.value.len));
 }
 
-/* "+" and 7 to 15 digits: no other key of a number begins with a plus. */
+/*
+ * "+" and 7 to 20 digits, as some plans have more than E.164's 15: no other key
+ * of a number begins with a plus.
+ */
 static bool
 is_e164(StrView key)
 {
-	if (key.len < 8 || key.len > 16 || key.ptr[0] != '+')
+	if (key.len < 8 || key.len > 21 || key.ptr[0] != '+')
 		return false;
 	for (int i = 1; i < key.len; i++)
 		if (key.ptr[i] < '0' || key.ptr[i] > '9')

@@ -123,11 +123,41 @@ append_scalar(JsReader *r, ContactField field, StrView text)
 	return append(r, &item);
 }
 
+/* How deep JSON text, as jsonb prints it, is nested. */
+static int
+text_nesting(StrView json)
+{
+	bool		quoted = false;
+	int			depth = 0;
+	int			most = 0;
+
+	for (int i = 0; i < json.len; i++)
+	{
+		char		c = json.ptr[i];
+
+		if (c == '"')
+			quoted = !quoted;
+		else if (quoted)
+			i += c == '\\';
+		else if (c == '[' || c == '{')
+		{
+			depth++;
+			most = Max(most, depth);
+		}
+		else if (c == ']' || c == '}')
+			depth--;
+	}
+	return most;
+}
+
+/* What is stored must be readable again: as deep as contact_json.c takes it. */
 static bool
 append_metadata(JsReader *r, StrView key, StrView json)
 {
 	ContactItem item = {0};
 
+	if (text_nesting(json) > CONTACT_MAX_NESTING)
+		return too_large(r, "metadata is nested too deeply");
 	item.field = CF_METADATA;
 	item.key = key;
 	item.value = json;
@@ -803,7 +833,10 @@ contact_js_read(JsReader *r, JsMember member, JsonbValue *v)
 
 /* ---- a card ---- */
 
-/* How deep a card is nested, but no deeper than the cap. */
+/* Metadata that we write stands two levels deeper in a card than in a contact. */
+#define JS_MAX_NESTING		(CONTACT_MAX_NESTING + 2)
+
+/* How deep a card is nested, but hardly deeper than the cap. */
 static int
 nesting(JsonbContainer *container)
 {
@@ -813,7 +846,7 @@ nesting(JsonbContainer *container)
 	int			depth = 0;
 	int			most = 0;
 
-	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE && most <= CONTACT_MAX_NESTING)
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE && most <= JS_MAX_NESTING)
 	{
 		if (token == WJB_BEGIN_ARRAY || token == WJB_BEGIN_OBJECT)
 		{
@@ -1089,7 +1122,7 @@ read_card(const Jsonb *json, ContactValue *v, ContactError *error)
 		return fail(&r, NULL, "expected an object");
 	if (VARSIZE_ANY_EXHDR(json) > CONTACT_MAX_SIZE)
 		return too_large(&r, "contact is too large");
-	if (nesting(card) > CONTACT_MAX_NESTING)
+	if (nesting(card) > JS_MAX_NESTING)
 		return too_large(&r, "contact is nested too deeply");
 	if (!read_text(&r, card, "@type", false, &text) || !read_text(&r, card, "version", false, &text) ||
 		!read_text(&r, card, "kind", false, &r.kind) || !read_text(&r, card, "uid", false, &uid))

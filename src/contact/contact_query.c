@@ -12,6 +12,7 @@
 #include "lib/stringinfo.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
+#include "utils/fmgroids.h"
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/selfuncs.h"
@@ -240,13 +241,38 @@ field_bit(const text *name)
 	return field < 0 ? 0 : CF_BIT(field);
 }
 
+/* Bits of the fields that an array names. */
+static uint32
+field_bits(ArrayType *array)
+{
+	Datum	   *names;
+	bool	   *nulls;
+	int			n;
+	uint32		fields = 0;
+
+	deconstruct_array(array, TEXTOID, -1, false, TYPALIGN_INT, &names, &nulls, &n);
+	for (int i = 0; i < n; i++)
+		if (!nulls[i])
+			fields |= field_bit(DatumGetTextPP(names[i]));
+	return fields;
+}
+
 /*
  * contact - text
+ *		A literal without a type is taken for a text; as no field's name begins
+ *		with a brace, what does is the array that it looks like.
  */
 Datum
 contact_delete(PG_FUNCTION_ARGS)
 {
-	PG_RETURN_CONTACT_P(without(PG_GETARG_CONTACT_P(0), field_bit(PG_GETARG_TEXT_PP(1))));
+	text	   *name = PG_GETARG_TEXT_PP(1);
+	uint32		fields;
+
+	if (VARSIZE_ANY_EXHDR(name) > 0 && *VARDATA_ANY(name) == '{')
+		fields = field_bits(DatumGetArrayTypeP(OidInputFunctionCall(F_ARRAY_IN, text_to_cstring(name), TEXTOID, -1)));
+	else
+		fields = field_bit(name);
+	PG_RETURN_CONTACT_P(without(PG_GETARG_CONTACT_P(0), fields));
 }
 
 /*
@@ -255,17 +281,7 @@ contact_delete(PG_FUNCTION_ARGS)
 Datum
 contact_delete_array(PG_FUNCTION_ARGS)
 {
-	Datum	   *names;
-	bool	   *nulls;
-	int			n;
-	uint32		fields = 0;
-
-	deconstruct_array(PG_GETARG_ARRAYTYPE_P(1), TEXTOID, -1, false, TYPALIGN_INT,
-					  &names, &nulls, &n);
-	for (int i = 0; i < n; i++)
-		if (!nulls[i])
-			fields |= field_bit(DatumGetTextPP(names[i]));
-	PG_RETURN_CONTACT_P(without(PG_GETARG_CONTACT_P(0), fields));
+	PG_RETURN_CONTACT_P(without(PG_GETARG_CONTACT_P(0), field_bits(PG_GETARG_ARRAYTYPE_P(1))));
 }
 
 char *
