@@ -269,7 +269,9 @@ typedef struct MergeDecision
 	/* what was seen when it was decided: digests of (source, source_id, bytes) */
 	int			nseen;
 	uint8	  (*seen)[MERGE_DIGEST_LEN];
-	bool		released;		/* set by merge_resolve */
+	/* set by merge_resolve */
+	bool		released;
+	bool		of_list;		/* what a decision on the whole list says of an element */
 } MergeDecision;
 
 typedef enum MergeVerdict

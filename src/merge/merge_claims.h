@@ -90,6 +90,8 @@ extern void merge_add_conflict(MergeResolver *s, ContactField field, bool member
 extern void merge_question(MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision *decision);
 extern bool merge_decides(const MergeDecision *decision, const MergeClaim *c);
 extern bool merge_is_stale(const MergeResolver *s, const MergeDecision *decision, const MergeClaim *c);
+/* Is it the removal of an element that was asserted since? */
+extern bool merge_has_fallen(const MergeResolver *s, const MergeDecision *decision);
 extern void merge_overrule(MergeResolver *s, const MergeDecision *decision);
 extern void merge_decide(MergeResolver *s, const MergeDecision *decision);
 

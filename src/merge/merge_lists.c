@@ -190,6 +190,7 @@ of_element(const MergeDecision *whole, StrView key)
 
 	*d = *whole;
 	d->key = key;
+	d->of_list = true;
 	d->cleared = true;
 	d->nitems = 0;
 	for (int i = 0; i < whole->nitems && !whole->cleared; i++)
@@ -212,11 +213,10 @@ element_decision(MergeResolver *s, ContactField field, StrView key, const MergeD
 {
 	const MergeDecision *d = merge_decision_for(s, field, false, key);
 
+	if (d && merge_has_fallen(s, d))
+		d = NULL;
 	if (whole && (d == NULL || merge_decided_later(whole, d)))
 		return of_element(whole, key);
-	for (int i = 0; d && d->cleared && i < s->nclaims; i++)
-		if (merge_competes(&s->claims[i]) && s->claims[i].changed_at > d->decided_at)
-			return NULL;
 	return d;
 }
 
@@ -253,9 +253,7 @@ merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 		decision = element_decision(s, field, keys[k], decided);
 		if (decision)
 		{
-			/* a tombstone is not stale: it falls */
-			if (!decision->cleared || decision->id == (decided ? decided->id : 0))
-				merge_question(s, field, false, keys[k], decision);
+			merge_question(s, field, false, keys[k], decision);
 			merge_decide(s, decision);
 			merge_explain_claims(s, field, keys[k], decision);
 			continue;

@@ -51,6 +51,8 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 	s->rule = rule;
 	merge_collect(s, fields, key, lead);
 	decision = merge_decision_for(s, lead, false, key);
+	if (decision && merge_has_fallen(s, decision))
+		decision = NULL;
 	distinct = merge_count_distinct(s);
 
 	/* a decision keeps its value, but not quietly once all say something else */

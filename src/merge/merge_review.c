@@ -227,10 +227,15 @@ decision_cmp(const void *x, const void *y)
  * they matter if they say different things.
  */
 static int
-rival_decisions(const MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision ***rivals)
+rival_decisions(const MergeResolver *s, ContactField field, bool member, StrView key,
+				const MergeDecision *decision, const MergeDecision ***rivals)
 {
 	bool		differ = false;
 	int			n = 0;
+
+	/* what is past cannot be in anybody's way */
+	if (decision == NULL || decision->of_list)
+		return 0;
 
 	*rivals = palloc(sizeof(MergeDecision *) * Max(s->ndecisions, 1));
 	for (int i = 0; i < s->ndecisions; i++)
@@ -280,7 +285,8 @@ merge_is_stale(const MergeResolver *s, const MergeDecision *decision, const Merg
 	{
 		case MV_WITHDRAWN:
 			/* that a source has no value is news only if it had one */
-			return !decision->cleared && c->changed_at > decision->decided_at;
+			return !decision->cleared && c->changed_at > decision->decided_at &&
+				!(s->rule->only && c->rank == s->rule->nsources);
 		case MV_EXCLUDED:
 		case MV_INCOMPLETE:
 			return false;
@@ -356,7 +362,7 @@ merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView ke
 				   MergeReason reason, const MergeDecision *decision)
 {
 	const MergeDecision **rivals;
-	int			nrivals = rival_decisions(s, field, member, key, &rivals);
+	int			nrivals = rival_decisions(s, field, member, key, decision, &rivals);
 	MergeConflict *conflict = new_conflict(s, nrivals + s->nclaims);
 	uint64		all[2] = {0, 1};
 
@@ -398,15 +404,32 @@ merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView ke
 	memcpy(conflict->digest, all, MERGE_DIGEST_LEN);
 }
 
+/* The removal of an element, or of a metadata key. */
+static bool
+is_tombstone(const MergeDecision *d)
+{
+	return d->kind == MD_OVERRIDE && d->cleared && d->key.len > 0 && !d->of_list;
+}
+
+bool
+merge_has_fallen(const MergeResolver *s, const MergeDecision *decision)
+{
+	for (int i = 0; i < s->nclaims && is_tombstone(decision); i++)
+		if (merge_competes(&s->claims[i]) && s->claims[i].changed_at > decision->decided_at)
+			return true;
+	return false;
+}
+
 void
 merge_question(MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision *decision)
 {
 	const MergeDecision **rivals;
 	bool		stale = false;
 
-	for (int i = 0; i < s->nclaims && decision->kind == MD_OVERRIDE && !stale; i++)
+	/* a tombstone does not go stale: it falls */
+	for (int i = 0; i < s->nclaims && decision->kind == MD_OVERRIDE && !is_tombstone(decision) && !stale; i++)
 		stale = merge_is_stale(s, decision, &s->claims[i]);
-	if (stale || rival_decisions(s, field, member, key, &rivals) > 0)
+	if (stale || rival_decisions(s, field, member, key, decision, &rivals) > 0)
 		merge_add_conflict(s, field, member, key, MC_STALE, decision);
 }
 

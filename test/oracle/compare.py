@@ -86,7 +86,7 @@ READ = """SELECT json_build_object(
 		WHERE EXISTS (SELECT FROM contactsync.records r WHERE r.contact_id = c.id)),
 	'conflicts', (SELECT json_agg(json_build_object(
 			'members', (SELECT json_agg(ARRAY[r.source, r.source_id]) FROM contactsync.records r WHERE r.contact_id = k.contact_id),
-			'id', k.id, 'field', k.field, 'element', k.element, 'candidates', k.candidates, 'seen', k.seen))
+			'id', k.id, 'field', k.field, 'element', k.element, 'reason', k.reason, 'candidates', k.candidates, 'seen', k.seen))
 		FROM contactsync.conflicts k WHERE k.state = 'open'),
 	'refused', (SELECT json_agg(json_build_object('reason', f.reason, 'score', f.score, 'members', (
 			SELECT json_agg(m.members) FROM unnest(ARRAY[f.record_id, f.other_id]) WITH ORDINALITY u (id, i)
@@ -129,7 +129,7 @@ def received(got):
                 out[f"{who} {f} from"] = (p["source"],) if "overridden" in p["flags"] else (p["source"], unstamp(p["changed_at"]), unstamp(p["as_of"]), "estimate" in p["flags"])
     for k in got["conflicts"] or []:
         who = f"conflict {people(k['members'])} {k['field']}" + (":" + k["element"] if k["element"] else "")
-        out[who] = [(c["value"], c["source"], c["source_id"], unstamp(c["changed_at"])) for c in k["candidates"]]
+        out[who] = [(c["value"], c["source"], c.get("source_id"), unstamp(c["changed_at"])) for c in k["candidates"]]
     for f in got["refused"] or []:
         out["refused " + " and ".join(sorted(map(people, f["members"])))] = (f["reason"], round(f["score"], 4))
     for a in got["astray"] or []:
@@ -139,8 +139,13 @@ def received(got):
 
 def shown(unit, key, value):
     """A candidate's value as conflicts.candidates shows it."""
+    if value is None:
+        return {}
     if unit in oracle.GROUPS:
         return value
+    if unit in oracle.LISTS and unit != "metadata":
+        elements = [value] if key else [value[k] for k in sorted(value)]
+        return {unit: [e["value"] if unit == "tags" else e for e in elements]}
     return {"metadata": {key: value}} if unit == "metadata" else {unit: value}
 
 
@@ -165,7 +170,8 @@ def expected(records, contacts, refused):
                 out[f"{who} {f} from"] = p
         for k in c.conflicts:
             name = f"conflict {people(k.members)} {k.unit}" + (":" + k.key if k.key else "")
-            out[name] = [(shown(k.unit, k.key, x.value), *x.record.key, x.changed) for x in k.candidates]
+            out[name] = [(shown(k.unit, k.key, x.value), *((x.record.key[0], x.record.key[1]) if hasattr(x, "record") else ("decision", None)), x.changed)
+                         for x in k.candidates]
     for pair, what in refused.items():
         out["refused " + " and ".join(sorted(map(people, pair)))] = what
     return out
@@ -177,7 +183,7 @@ class History:
     """Plays steps on both sides."""
     def __init__(self, psql, batch):
         self.psql, self.batch = psql, batch
-        self.obs, self.certificates, self.decisions, self.policy, self.links = [], [], [], {}, []
+        self.obs, self.certificates, self.decisions, self.policy, self.ids, self.links = [], [], [], {}, {}, []
         self.clamps = {}
 
     def play(self, steps):
@@ -253,10 +259,12 @@ class History:
         mine.sort(key=lambda k: (people(k.members), k.unit, k.key))
         k = mine[which % len(mine)]
         g = next(g for g in got if (people(g["members"]), g["field"], g["element"]) == (people(k.members), k.unit, k.key))
-        n = choice % (len(k.candidates) + 2)
-        seen = {oracle.seen_digest(c) for c in k.candidates}
+        # a list is decided by choice, or to be empty there
+        n = choice % (len(k.candidates) + (0 if k.unit in oracle.LISTS and k.unit != "metadata" else 2))
+        seen = {oracle.seen_digest(c) for c in k.candidates if hasattr(c, "record")}
         if n < len(k.candidates):
-            value, source = k.candidates[n].value, k.candidates[n].record.key[0]
+            chosen = k.candidates[n]
+            value, source = chosen.value, chosen.record.key[0] if hasattr(chosen, "record") else None
             args = f"{g['id']}, {n + 1}, seen => {quote(g['seen'])}"
         else:
             source = None
@@ -264,8 +272,80 @@ class History:
                                                          "metadata": 9, "birthday": "2001-01-01"}.get(k.unit, "decided")
             args = f"{g['id']}, value => {quote(json.dumps(value))}"
         self.psql.send(f"SELECT contactsync.resolve_conflict({args});")
-        at = unstamp(json.loads(self.psql.run("SELECT to_json(max(decided_at)) FROM contactsync.decisions;")))
-        self.decisions.append(Decision(len(self.decisions), at, set(k.members), k.unit, k.key, value, source, seen))
+        at, made = json.loads(self.psql.run("SELECT json_build_array(max(decided_at), max(id)) FROM contactsync.decisions;"))
+        # what settles more than a disagreement of sources is an override
+        kind = "resolve" if g["reason"] == "candidates" else "override"
+        if kind == "override":
+            seen = self.resolver(k.members).seen(k.unit, k.key)
+        self.decided(made, at, k.members, unit=k.unit, key=k.key, value=value, source=source, seen=seen, kind=kind)
+        return self.compare()
+
+    def resolver(self, members):
+        return oracle.Resolver([self.records[k] for k in members], self.policy, CLASSES, self.decisions)
+
+    def decided(self, made, at, records, **what):
+        self.ids[made] = len(self.decisions)
+        self.decisions.append(Decision(len(self.decisions), unstamp(at), set(records), **what))
+
+    def somebody(self, which):
+        """A contact, and how the database finds it; None if there is none."""
+        live = sorted((c for c in self.contacts.values()), key=lambda c: people(c.members))
+        if not live:
+            return None, None
+        c = live[which % len(live)]
+        source, source_id = min(c.members)
+        return c, f"(SELECT contact_id FROM contactsync.records WHERE source = {quote(source)} AND source_id = {quote(source_id)})"
+
+    def decide(self, sql):
+        """(id, time, how many) of the decision that a statement made; None if it made none."""
+        n = int(self.psql.run("SELECT count(*) FROM contactsync.decisions;"))
+        self.psql.run(sql)
+        return json.loads(self.psql.run(f"""SELECT json_build_array(id, decided_at, target) FROM contactsync.decisions
+			ORDER BY id OFFSET {n} LIMIT 1;""") or "null")
+
+    def override(self, which, cell, value):
+        self.process()
+        d = self.compare()
+        c, found = self.somebody(which)
+        if d or c is None:
+            return d
+        unit, _, key = cell.partition("." if cell.startswith("metadata") else ":")
+        seen = self.resolver(c.members).seen(unit, key)
+        made = self.decide(f"SELECT contactsync.override_field({found}, {quote(cell)}, {quote(json.dumps(value))});")
+        if made:
+            if unit in oracle.LISTS and unit != "metadata" and value is not None:
+                value = oracle.element(unit, value)[1] if key else oracle.elements(unit, value)
+            self.decided(made[0], made[1], c.members, unit=unit, key=key, value=value, seen=seen, kind="override")
+        return self.compare()
+
+    def release(self, which, cell):
+        self.process()
+        d = self.compare()
+        c, found = self.somebody(which)
+        if d or c is None:
+            return d
+        unit, _, key = cell.partition("." if cell.startswith("metadata") else ":")
+        wide = oracle.GROUPS.get(unit, []) if unit in oracle.GROUPS else []
+        targets = {d.order for d in self.resolver(c.members).decisions if d.kind == "override" and
+                   ((d.unit, d.key) == (unit, key) or d.unit in wide or (d.unit == unit and unit in oracle.LISTS and not key))}
+        made = self.decide(f"SELECT contactsync.release_override({found}, {quote(cell)});")
+        if bool(made) != bool(targets):
+            return {"release " + cell: (targets, made)}
+        if made:
+            self.decided(made[0], made[1], c.members, kind="release", targets=frozenset(targets))
+        return self.compare()
+
+    def undo(self, which):
+        self.process()
+        d = self.compare()
+        if d or not self.decisions:
+            return d
+        target = which % len(self.decisions)
+        made = self.decide(f"SELECT contactsync.undo({next(i for i, n in self.ids.items() if n == target)});")
+        if bool(made) != (self.decisions[target] in oracle.in_force(self.decisions)):
+            return {"undo": (self.decisions[target], made)}
+        if made:
+            self.decided(made[0], made[1], self.decisions[target].records, kind="undo", targets=frozenset([target]))
         return self.compare()
 
     def link(self, kind, which, other, pick):
@@ -462,6 +542,24 @@ def policy(rng):
     return ("set_policy", field, rule, sources, options)
 
 
+CELLS = {"note": ["a", "b", "over"], "nickname": ["x", "over"], "title": ["CTO", "Boss"], "first_name": ["Ann", "Over"],
+         "job": [{"company": "Acme"}, {"company": "Over", "title": "T"}], "name": [{"last_name": "Over"}],
+         "metadata.k": [1, "over"], "metadata.new": [7], "emails:p0@x.org": ["p0@x.org", {"address": "P0@x.org", "type": "home", "primary": True}],
+         "emails:own@x.org": ["own@x.org"], "emails": [["p0@x.org"], ["own@x.org", {"address": "q0@x.org", "primary": True}]],
+         "phones:+16502530000": ["+16502530000", {"number": "+16502530000", "type": "work"}], "tags:a": ["a", "A"], "tags": [["a", "own"]]}
+
+
+def decision(rng):
+    r = rng.random()
+    if r < .15:
+        return ("undo", rng.randrange(100))
+    # few cells, so that they meet
+    cell = rng.choice(["note", "title", "job"]) if rng.random() < .4 else rng.choice(list(CELLS))
+    if r < .3:
+        return ("release", rng.randrange(100), cell)
+    return ("override", rng.randrange(100), cell, None if rng.random() < .3 else rng.choice(CELLS[cell]))
+
+
 def random_history(rng):
     steps = [policy(rng) for _ in range(rng.randint(0, 6))]
     persons, used = rng.choice([1, 1, 1, 2, 3]), set()
@@ -478,8 +576,14 @@ def random_history(rng):
         only = rng.random() < .3
         steps.append(("set_policy", field, "manual_review", rng.sample(["crm", "mkt", "phone", "tab"], 3) if only else None,
                       {"only": True} if only else {}))
+    decides = rng.random() < .5
     for s in more:
+        # an event may be newer than the decisions before it
+        if decides and s[0] == "event" and rng.random() < .1:
+            s = ("event", dict(s[1], version=s[1]["version"] + 60000 * DAY))
         steps.append(s)
+        if decides and rng.random() < .3:
+            steps.append(decision(rng))
         r = rng.random()
         if r < .04:
             steps.append(("certify", rng.choice(list(CLASSES)), rng.randrange(12) * DAY + DAY // 2,

@@ -6,8 +6,7 @@ from the extension's code: sets of facts in, records, contacts and conflicts out
 No database, no clock, no randomness.  Times are integers (microseconds).
 
 Not covered: ties between different observations at one version (the extension
-orders them by a digest that nobody else can know), addresses, urls, and decisions
-other than those on a conflict and on who is who.
+orders them by a digest that nobody else can know), addresses, urls.
 """
 from collections import namedtuple
 
@@ -29,9 +28,11 @@ Obs = namedtuple("Obs", "source source_id kind version seq created coverage payl
                  defaults=(0, None, None, None, False, None, None))
 # A source was read completely, from "start"; seen: the ids that it showed.
 Certificate = namedtuple("Certificate", "source start seen")
-# On a conflict: its place among all, the records it is about, the cell, the value (None =
-# none), whose candidate it was (None = a new value), and the candidates that it knew.
-Decision = namedtuple("Decision", "order at records unit key value source seen")
+# Its place among all, the records it is about, the cell (unit: a field, a group, or one member of it),
+# the value (None = none), whose candidate it was (None = a new value), and the candidates that it knew.
+# kind: resolve, override; release and undo: of the decisions whose places are in targets.
+Decision = namedtuple("Decision", "order at records unit key value source seen kind targets",
+                      defaults=("", "", None, None, frozenset(), "resolve", frozenset()))
 # On who is who: kind is merge, split (of contacts), link or unlink; records and others: the two sides.
 Link = namedtuple("Link", "order kind records others")
 Cell = namedtuple("Cell", "value changed as_of estimate")
@@ -551,8 +552,25 @@ class Conflict:
         self.members, self.unit, self.key, self.candidates = members, unit, key, candidates
 
 
+def plain(value):
+    """Without what says which element is primary: that is no part of what is decided about it."""
+    return {k: plain(v) for k, v in value.items() if k != "primary"} if isinstance(value, dict) else value
+
+
 def seen_digest(claim):
-    return (claim.record.key, claim.bytes())
+    return (claim.record.key, repr(sorted(plain(claim.value).items())) if isinstance(claim.value, dict) else repr(claim.value))
+
+
+def in_force(decisions):
+    """An undo takes its targets out of force, unless it is undone itself; only what is later can undo."""
+    undone, out = set(), []
+    for d in sorted(decisions, key=lambda d: -d.order):
+        if d.order in undone:
+            continue
+        if d.kind == "undo":
+            undone |= d.targets
+        out.append(d)
+    return out[::-1]
 
 
 class Resolver:
@@ -561,8 +579,20 @@ class Resolver:
         self.live = [r for r in self.records if r.alive]
         self.policy, self.classes = policy, classes
         names = {r.key for r in records}
-        self.decisions = [d for d in decisions if names & d.records]
+        mine = [d for d in in_force(decisions) if names & d.records]
+        released = {t for d in mine if d.kind == "release" for t in d.targets}
+        self.decisions = [d for d in mine if d.kind in ("resolve", "override") and d.order not in released]
         self.c = Contact(frozenset(names))
+
+    def seen(self, unit, key):
+        """All that is said of a cell now, for a decision to know."""
+        if unit in GROUPS:
+            claims = group_claims(self.live, unit)
+        elif unit in LISTS and not key:
+            claims = [c for k in {k for r in self.live for (f, k) in r.cells if f == unit} for c in cell_claims(self.live, unit, k)]
+        else:
+            claims = cell_claims(self.live, unit, key)
+        return {seen_digest(c) for c in claims}
 
     def rule(self, target, default="last_write_wins"):
         return Rule(self.policy.get(target), default, self.classes)
@@ -592,7 +622,7 @@ class Resolver:
     def scalar(self, field):
         rule = self.rule(field)
         best = self.decide(field, "", cell_claims(self.live, field), rule,
-                           lambda r: history(r, [(field, "")], lambda v: v[0]))
+                           lambda r: history(r, [(field, "")], lambda v: v[0]), [field])
         if best is None:
             return
         if best.record is None:
@@ -611,7 +641,20 @@ class Resolver:
         leading = [c for c in claims if LEAD[group] in c.value] or claims
         best = self.decide(group, "", leading, rule, lambda r: history(
             r, [(m, "") for m in GROUPS[group]],
-            lambda v: {m: x for m, x in zip(GROUPS[group], v) if x is not None} or None))
+            lambda v: {m: x for m, x in zip(GROUPS[group], v) if x is not None} or None), GROUPS[group])
+        self.group_of_claims(group, best, claims, leading, rule)
+        # a single member that was decided stands in for what the group has there, unless the group was decided since
+        for m in GROUPS[group]:
+            d, whole = self.decision(m, ""), self.decision(group, "")
+            if d is None or (whole is not None and whole.order > d.order):
+                continue
+            self.c.value.pop(m, None)
+            self.c.provenance.pop(m, None)
+            self.question(m, "", ordered(cell_claims(self.live, m), rule), d, rule, withdrawn(self.live, [m], m))
+            if d.value is not None:
+                self.put_decided(m, d.value, Decided(d, []))
+
+    def group_of_claims(self, group, best, claims, leading, rule):
         if best is None:
             return
         # DESIGN is silent on the order in which gaps are filled (chosen: claims that compete first, then the
@@ -645,9 +688,29 @@ class Resolver:
         if rule.kind != "union":
             best = ordered(list_claims(live, field), rule)
             live = [best[0].record] if best else []
-        keys = sorted({k for r in live for (f, k), c in r.cells.items() if f == field and c.value is not None})
-        out = {}
-        for k in keys:
+        there = {k for r in live for (f, k), c in r.cells.items() if f == field and c.value is not None}
+        whole = self.decision(field, "")
+        keys = {k for r in self.live for (f, k), c in r.cells.items() if f == field}
+        keys |= {d.key for d in self.decisions if d.unit == field and d.key} | set(whole.value or {} if whole else {})
+        if whole is not None:
+            self.question(field, "", [], whole, rule, [])
+        out, age, decided = {}, {}, {}
+        for k in sorted(keys):
+            claims = ordered(cell_claims(self.live, field, k), rule)
+            d = self.standing(self.decision(field, k), claims)
+            if whole is not None and (d is None or whole.order > d.order):
+                d = whole._replace(key=k, value=(whole.value or {}).get(k))
+            if d is not None:
+                self.question(field, k, claims, d, rule, withdrawn(self.live, [field], field, k), whole=d.order == whole.order if whole else False)
+                if d.value is not None:
+                    out[k] = dict(d.value)
+                    if out[k].pop("primary", None):
+                        decided[k] = d.order
+                    age[k] = d.at
+                    self.c.provenance[field + ":" + k] = (d.source or "decision",)
+                continue
+            if k not in there:
+                continue
             best = ordered(cell_claims(live, field, k), rule)[0]
             e = dict(best.value)
             if any(c.value.get("verified") for c in cell_claims(self.live, field, k) if rule.admits(c.record.key[0])):
@@ -655,14 +718,17 @@ class Resolver:
             e.pop("primary", None)
             out[k] = e
             cell = best.record.cells[(field, k)]
-            self.c.provenance[field + ":" + k] = (best.record.key[0], counted(best.record, cell), cell.as_of, cell.estimate)
+            # DESIGN is silent on how old an element is; chosen: as old as the claim that gives its attributes
+            age[k] = counted(best.record, cell)
+            self.c.provenance[field + ":" + k] = (best.record.key[0], age[k], cell.as_of, cell.estimate)
         if not out:
             return
         if field in WITH_PRIMARY:
-            out[self.primary(field, out)]["primary"] = True
-        self.c.value[field] = [out[k]["value"] if field == "tags" else out[k] for k in keys]
+            primary = max(decided, key=lambda k: decided[k]) if decided else self.primary(field, out, age)
+            out[primary]["primary"] = True
+        self.c.value[field] = [out[k]["value"] if field == "tags" else out[k] for k in sorted(out)]
 
-    def primary(self, field, out):
+    def primary(self, field, out, age):
         rule = self.rule(field + ".primary")
         claims = []
         for k in out:
@@ -673,8 +739,6 @@ class Resolver:
         best = ordered(claims, rule)
         if best:
             return best[0].key
-        # DESIGN is silent on how old an element is; chosen: as old as the claim that gives its attributes
-        age = {k: self.c.provenance[field + ":" + k][1] for k in out}
         return min(out, key=lambda k: (not out[k].get("verified"), age[k], k))
 
     def metadata(self):
@@ -686,7 +750,7 @@ class Resolver:
             target = "metadata." + k if "metadata." + k in self.policy else "metadata"
             rule = self.rule(target, "union")
             best = self.decide("metadata", k, cell_claims(self.live, "metadata", k), rule,
-                               lambda r: history(r, [("metadata", k)], lambda v: v[0]))
+                               lambda r: history(r, [("metadata", k)], lambda v: v[0]), ["metadata"])
             if best is None:
                 continue
             out[k] = best.value
@@ -700,21 +764,50 @@ class Resolver:
 
     # -- one value among claims --
 
-    def decide(self, unit, key, claims, rule, runs_of):
+    def decision(self, unit, key):
+        return max((d for d in self.decisions if (d.unit, d.key) == (unit, key)), key=lambda d: d.order, default=None)
+
+    def rivals(self, unit, key):
+        """Decisions that no later one knew of, the latest first, if they say different things."""
+        cell = [d for d in self.decisions if (d.unit, d.key) == (unit, key)]
+        tops = [d for d in cell if not any(e.order > d.order and e.records & d.records for e in cell)]
+        return sorted(tops, key=lambda d: -d.order) if any(plain(d.value) != plain(tops[0].value) for d in tops) else []
+
+    def standing(self, d, claims):
+        """A steward's removal of an element falls to an assertion that is later."""
+        if d is not None and d.kind == "override" and d.key and d.value is None and any(c.changed > d.at for c in claims):
+            return None
+        return d
+
+    def question(self, unit, key, claims, d, rule, withdrawn, whole=False):
+        """A conflict, if an override has gone stale or stands against another decision."""
+        rivals = [] if whole else self.rivals(unit, key)
+        tombstone = d.key and d.value is None and not whole
+        stale = d.kind == "override" and not tombstone and (
+            any(unseen(c, d) and plain(c.value) != plain(d.value) for c in claims) or
+            (d.value is not None and any(at > d.at for r, at in withdrawn if rule.admits(r.key[0]))))
+        if rivals or stale:
+            self.conflict(unit, key, rivals, claims)
+
+    def conflict(self, unit, key, rivals, claims):
+        self.c.conflicts.append(Conflict(self.c.members, unit, key, [DecidedClaim(d) for d in rivals] + claims))
+
+    def decide(self, unit, key, claims, rule, runs_of, fields):
         """The claim that stands, or None; one without a record is a decision's."""
         claims = ordered(claims, rule)
         distinct = {c.bytes() for c in claims}
-        decision = max((d for d in self.decisions if (d.unit, d.key) == (unit, key)), key=lambda d: d.order, default=None)
+        decision = self.standing(self.decision(unit, key), claims)
         self.disputed = rule.kind == "manual_review" and len(distinct) > 1
-        if rule.kind == "manual_review":
-            if decision is None:
-                opens = self.disputed
-            else:
-                # what it did not see re-opens it, unless all say by now what was decided
-                opens = any(seen_digest(c) not in decision.seen or c.changed > decision.at for c in claims) and (
-                    self.disputed or claims[0].value != decision.value)
-            if opens:
-                self.c.conflicts.append(Conflict(self.c.members, unit, key, claims))
+        if decision is None:
+            if self.disputed:
+                self.conflict(unit, key, [], claims)
+        elif self.disputed or (rule.kind == "manual_review" and claims and claims[0].value != decision.value):
+            # what it did not see re-opens it, unless all say by now what was decided
+            rivals = self.rivals(unit, key)
+            if rivals or any(unseen(c, decision) for c in claims):
+                self.conflict(unit, key, rivals, claims)
+        else:
+            self.question(unit, key, claims, decision, rule, withdrawn(self.live, fields, LEAD.get(unit, fields[0]), key))
         # DESIGN is silent on a decision whose rule has changed since; chosen: it stands
         if decision is not None:
             return None if decision.value is None else Decided(decision, claims)
@@ -726,6 +819,26 @@ class Resolver:
             # order" where there never was one; chosen: in both cases the first in the order of the claims
             return next((c for c in claims if c.value == value), claims[0])
         return claims[0]
+
+
+def unseen(c, decision):
+    return seen_digest(c) not in decision.seen or c.changed > decision.at
+
+
+def withdrawn(records, fields, lead, key=""):
+    """[(record, time)] of those that say that they have nothing there."""
+    out = []
+    for r in records:
+        cells = [r.cells[(f, key)] for f in fields if (f, key) in r.cells]
+        if (lead, key) in r.cells and all(c.value is None for c in cells):
+            out.append((r, max(counted(r, c) for c in cells)))
+    return out
+
+
+class DecidedClaim:
+    """A decision among the candidates of a conflict."""
+    def __init__(self, d):
+        self.decision, self.value, self.changed = d, d.value, d.at
 
 
 class Decided:
