@@ -260,7 +260,7 @@ class History:
         k = mine[which % len(mine)]
         g = next(g for g in got if (people(g["members"]), g["field"], g["element"]) == (people(k.members), k.unit, k.key))
         # a list is decided by choice, or to be empty there
-        n = choice % (len(k.candidates) + (0 if k.unit in oracle.LISTS and k.unit != "metadata" else 2))
+        n = choice % (len(k.candidates) + (1 if k.unit in oracle.LISTS and k.unit != "metadata" else 2))
         seen = {oracle.seen_digest(c) for c in k.candidates if hasattr(c, "record")}
         if n < len(k.candidates):
             chosen = k.candidates[n]
@@ -268,7 +268,7 @@ class History:
             args = f"{g['id']}, {n + 1}, seen => {quote(g['seen'])}"
         else:
             source = None
-            value = None if n > len(k.candidates) else {"name": {"last_name": "Ray"}, "job": {"company": "Zap", "title": "Z"},
+            value = None if n > len(k.candidates) or (k.unit in oracle.LISTS and k.unit != "metadata") else {"name": {"last_name": "Ray"}, "job": {"company": "Zap", "title": "Z"},
                                                          "metadata": 9, "birthday": "2001-01-01"}.get(k.unit, "decided")
             args = f"{g['id']}, value => {quote(json.dumps(value))}"
         self.psql.send(f"SELECT contactsync.resolve_conflict({args});")
