@@ -338,14 +338,14 @@ class History:
     def undo(self, which):
         self.process()
         d = self.compare()
-        if d or not self.decisions:
+        if d or not self.ids:
             return d
-        target = which % len(self.decisions)
-        made = self.decide(f"SELECT contactsync.undo({next(i for i, n in self.ids.items() if n == target)});")
-        if bool(made) != (self.decisions[target] in oracle.in_force(self.decisions)):
-            return {"undo": (self.decisions[target], made)}
+        decision, target = sorted(self.ids.items())[which % len(self.ids)]
+        made = self.decide(f"SELECT contactsync.undo({decision});")
+        if bool(made) != (target not in oracle.undone(self.decisions)):
+            return {f"undo {target}": (target not in oracle.undone(self.decisions), made)}
         if made:
-            self.decided(made[0], made[1], self.decisions[target].records, kind="undo", targets=frozenset([target]))
+            self.decided(made[0], made[1], [], kind="undo", targets=frozenset([target]))
         return self.compare()
 
     def link(self, kind, which, other, pick):
@@ -364,21 +364,23 @@ class History:
             b = contacts[other % len(contacts)]
             if a is b:
                 return None
-            self.psql.send(f"SELECT contactsync.merge_contacts({quote(a['id'])}, {quote(b['id'])});")
+            made = self.decide(f"SELECT contactsync.merge_contacts({quote(a['id'])}, {quote(b['id'])});")
             sides = mine, sorted(map(tuple, b["members"]))
         elif kind == "split":
             listed = [k for i, k in enumerate(mine) if pick >> i & 1]
             if not listed or len(listed) == len(mine):
                 return None
-            self.psql.send(f"SELECT contactsync.split_contact({quote(a['id'])}, ARRAY[{', '.join(map(record_id, listed))}]);")
+            made = self.decide(f"SELECT contactsync.split_contact({quote(a['id'])}, ARRAY[{', '.join(map(record_id, listed))}]);")
             sides = [k for k in mine if k not in listed], listed
         else:
             x, y = sorted(self.records)[which % len(self.records)], sorted(self.records)[other % len(self.records)]
             if x == y:
                 return None
-            self.psql.send(f"SELECT contactsync.{kind}_records({record_id(x)}, {record_id(y)});")
+            made = self.decide(f"SELECT contactsync.{kind}_records({record_id(x)}, {record_id(y)});")
             sides, kept = ([x], [y]), None
         self.links.append(Link(len(self.links), kind, *map(frozenset, sides)))
+        if made:
+            self.ids[made[0]] = ("link", self.links[-1].order)
         d = self.compare()
         if d or not kept:
             return d

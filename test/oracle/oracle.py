@@ -30,7 +30,7 @@ Obs = namedtuple("Obs", "source source_id kind version seq created coverage payl
 Certificate = namedtuple("Certificate", "source start seen")
 # Its place among all, the records it is about, the cell (unit: a field, a group, or one member of it),
 # the value (None = none), whose candidate it was (None = a new value), and the candidates that it knew.
-# kind: resolve, override; release and undo: of the decisions whose places are in targets.
+# kind: resolve, override; release and undo: of the decisions whose places are in targets, ("link", place) for a Link's.
 Decision = namedtuple("Decision", "order at records unit key value source seen kind targets",
                       defaults=("", "", None, None, frozenset(), "resolve", frozenset()))
 # On who is who: kind is merge, split (of contacts), link or unlink; records and others: the two sides.
@@ -561,16 +561,13 @@ def seen_digest(claim):
     return (claim.record.key, repr(sorted(plain(claim.value).items())) if isinstance(claim.value, dict) else repr(claim.value))
 
 
-def in_force(decisions):
-    """An undo takes its targets out of force, unless it is undone itself; only what is later can undo."""
-    undone, out = set(), []
+def undone(decisions):
+    """What is not in force: an undo takes its targets out of it, unless it is undone itself; only what is later can undo."""
+    out = set()
     for d in sorted(decisions, key=lambda d: -d.order):
-        if d.order in undone:
-            continue
-        if d.kind == "undo":
-            undone |= d.targets
-        out.append(d)
-    return out[::-1]
+        if d.kind == "undo" and d.order not in out:
+            out |= d.targets
+    return out
 
 
 class Resolver:
@@ -579,7 +576,8 @@ class Resolver:
         self.live = [r for r in self.records if r.alive]
         self.policy, self.classes = policy, classes
         names = {r.key for r in records}
-        mine = [d for d in in_force(decisions) if names & d.records]
+        past = undone(decisions)
+        mine = [d for d in decisions if d.order not in past and names & d.records]
         released = {t for d in mine if d.kind == "release" for t in d.targets}
         self.decisions = [d for d in mine if d.kind in ("resolve", "override") and d.order not in released]
         self.c = Contact(frozenset(names))
@@ -901,6 +899,8 @@ def compute(observations, certificates, classes, policy, decisions, links=()):
         seen = max((c.start for c in certificates if c.source == k[0] and k[1] in c.seen), default=NEVER)
         records[k] = fold(k, obs, seen)
     contacts = {}
+    past = undone(decisions)
+    links = [d for d in links if ("link", d.order) not in past]
     clusters, refused = cluster(sorted(records.values(), key=lambda r: r.key), links)
     for members in clusters:
         contacts[members] = Resolver([records[k] for k in members], policy, classes, decisions).run()
