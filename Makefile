@@ -27,6 +27,7 @@ SQL_PIECES  = src/prologue.sql \
               src/contact/contact_phone.sql \
               src/contact/contact_query.sql \
               src/merge/merge_policy.sql \
+              src/merge/merge_aggregate.sql \
               src/store/tenant.sql \
               src/store/tables.sql \
               src/store/secret.sql \

@@ -20,7 +20,8 @@ SELECT p.oid::regprocedure AS undocumented
 FROM pg_proc p
 WHERE p.pronamespace = 'contactsync'::regnamespace AND p.proname !~ '^_'
   AND p.proname NOT IN ('contact_in', 'contact_out', 'contact_recv', 'contact_send',
-	'merge_policy_in', 'merge_policy_out', 'merge_policy_recv', 'merge_policy_send')
+	'merge_policy_in', 'merge_policy_out', 'merge_policy_recv', 'merge_policy_send',
+	'merge_state_in', 'merge_state_out', 'merge_state_recv', 'merge_state_send')
   AND obj_description(p.oid, 'pg_proc') IS NULL;
 SELECT oid::regclass AS undocumented FROM pg_class
 WHERE relnamespace = 'contactsync'::regnamespace AND relkind IN ('r', 'p', 'v')

@@ -25,6 +25,18 @@
 extern PGDLLEXPORT void _PG_init(void);
 #endif
 
+/*
+ * Call an input function of ours; false on a soft error.  A macro: it needs the
+ * caller's includes only where it is used.
+ */
+#if PG_VERSION_NUM >= 160000
+#define direct_input(func_, text_, context_, result_) \
+	DirectInputFunctionCallSafe((func_), (text_), InvalidOid, -1, (context_), (result_))
+#else
+#define direct_input(func_, text_, context_, result_) \
+	((void) (context_), *(result_) = DirectFunctionCall1((func_), CStringGetDatum(text_)), true)
+#endif
+
 #if PG_VERSION_NUM >= 170000
 #define MyLocalTransactionId	(MyProc->vxid.lxid)
 #else

@@ -509,14 +509,34 @@ contact_claims_from_jsonb(const Jsonb *json, bool patch,
 	return true;
 }
 
+/* Z, or hours and minutes to the east of it; as the seconds to its west. */
+static bool
+parse_zone(const char *s, int *zone)
+{
+	int			hours;
+	int			minutes = 0;
+	int			used = 0;
+
+	*zone = 0;
+	if (strcmp(s, "Z") == 0)
+		return true;
+	if ((*s != '+' && *s != '-') || s[1] < '0' || s[1] > '9' ||
+		sscanf(s + 1, "%2d%n:%2d%n", &hours, &used, &minutes, &used) < 1 || s[1 + used] != '\0' ||
+		hours > 15 || minutes < 0 || minutes > 59)
+		return false;
+	*zone = (*s == '+' ? -1 : 1) * (hours * SECS_PER_HOUR + minutes * SECS_PER_MINUTE);
+	return true;
+}
+
 /* ISO 8601 with microseconds, as written below. */
 static bool
 parse_stamp_time(const JsonbValue *v, int64 *result)
 {
 	char		text[40];
 	struct pg_tm tm = {0};
-	int			usec;
+	int			usec = 0;
 	int			used = 0;
+	int			zone;
 	Timestamp	t;
 
 	if (v->type != jbvString || v->val.string.len >= (int) sizeof(text))
@@ -529,13 +549,23 @@ parse_stamp_time(const JsonbValue *v, int64 *result)
 		*result = PG_INT64_MAX;
 	else
 	{
-		if (sscanf(text, "%d-%2d-%2dT%2d:%2d:%2d.%6dZ%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
-				   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &usec, &used) != 7 ||
-			used != v->val.string.len || usec < 0 ||
+		int			fraction = USECS_PER_SEC / 10;
+		char	   *p;
+
+		if (sscanf(text, "%d-%2d-%2d%*1[T ]%2d:%2d:%2d%n", &tm.tm_year, &tm.tm_mon, &tm.tm_mday,
+				   &tm.tm_hour, &tm.tm_min, &tm.tm_sec, &used) != 6 || used == 0)
+			return false;
+		p = text + used;
+		if (*p == '.')
+		{
+			for (p++; *p >= '0' && *p <= '9' && fraction > 0; fraction /= 10)
+				usec += (*p++ - '0') * fraction;
+		}
+		if (!parse_zone(p, &zone) ||
 			tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
 			tm.tm_hour < 0 || tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 ||
 			tm.tm_sec < 0 || tm.tm_sec > 59 ||
-			tm2timestamp(&tm, usec, NULL, &t) != 0)
+			tm2timestamp(&tm, usec, &zone, &t) != 0)
 			return false;
 		*result = t;
 	}

@@ -14,6 +14,7 @@
  *						candidates, verdicts and conflicts
  *	merge_evidence.c	what keys and names say of who is who
  *	merge_identity.c	records, their keys and decisions -> clusters
+ *	merge_aggregate.c	resolve() and the aggregate merge()
  */
 #ifndef CONTACTSYNC_MERGE_H
 #define CONTACTSYNC_MERGE_H

@@ -60,6 +60,13 @@ known_since(const MergeRecord *r, const ContactStamp *stamp)
 	return merge_changed_at(r, stamp);
 }
 
+/* A time that is not known is no early one. */
+static inline int64
+unless_unknown(int64 t)
+{
+	return t == MERGE_TIME_MIN ? PG_INT64_MAX : t;
+}
+
 /* Add an item to a claim that is being collected. */
 void
 merge_claim_add(MergeClaim *c, const MergeInput *in, const ContactItem *item)
@@ -79,7 +86,7 @@ merge_claim_stamp(MergeClaim *c, const MergeInput *in, const ContactStamp *stamp
 	c->witnessed |= !(stamp->flags & CS_ESTIMATE);
 	c->as_of = Max(c->as_of, stamp->as_of);
 	c->changed_at = Max(c->changed_at, merge_changed_at(&in->record, stamp));
-	c->known_since = Max(c->known_since, known_since(&in->record, stamp));
+	c->known_since = Max(c->known_since, unless_unknown(known_since(&in->record, stamp)));
 }
 
 /* ---- what rules count ---- */
@@ -144,7 +151,8 @@ merge_count_votes(MergeResolver *s)
 		{
 			StrView		source = s->inputs[voters[k]->input].source;
 
-			if ((c->votes > 0 && strview_same(source, last)) || !agree(c, voters[k]))
+			/* what has no source is a source of its own */
+			if ((c->votes > 0 && source.len > 0 && strview_same(source, last)) || !agree(c, voters[k]))
 				continue;
 			c->votes++;
 			last = source;
@@ -242,7 +250,10 @@ merge_order(MergeResolver *s, const MergeRule *rule)
 
 		c->compare_at = c->changed_at;
 		if (!any_witnessed[c->verdict == MV_INCOMPLETE])
-			c->compare_at = c->known_since = merge_last_modification(&s->inputs[c->input].record);
+		{
+			c->compare_at = merge_last_modification(&s->inputs[c->input].record);
+			c->known_since = unless_unknown(c->compare_at);
+		}
 		c->nattributes = 0;
 		for (int k = 0; k < c->nitems && rule->kind == MR_MOST_COMPLETE; k++)
 			c->nattributes += attributes(c->items[k]);

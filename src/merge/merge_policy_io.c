@@ -53,12 +53,8 @@ merge_policy_in(PG_FUNCTION_ARGS)
 	Jsonb	   *result;
 	Datum		json;
 
-#if PG_VERSION_NUM >= 160000
-	if (!DirectInputFunctionCallSafe(jsonb_in, text, InvalidOid, -1, fcinfo->context, &json))
+	if (!direct_input(jsonb_in, text, fcinfo->context, &json))
 		PG_RETURN_NULL();
-#else
-	json = DirectFunctionCall1(jsonb_in, CStringGetDatum(text));
-#endif
 	result = policy_of_jsonb(DatumGetJsonbP(json), fcinfo->context);
 	if (result == NULL)
 		PG_RETURN_NULL();
