@@ -65,7 +65,7 @@ BEGIN
 	kept := contactsync._require_contact(survivor);
 	gone := contactsync._require_contact(other);
 	IF kept = gone THEN
-		RAISE NOTICE 'contact % is one with % already', other, kept;
+		RAISE NOTICE 'the two ids are of one contact already';
 		RETURN;
 	END IF;
 	decision := contactsync._decide('merge', contactsync._records_of(kept), others => contactsync._records_of(gone),
