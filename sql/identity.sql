@@ -77,6 +77,43 @@ SELECT event, count(*) FROM contact_events GROUP BY 1 ORDER BY 1;
 SELECT count(*) FILTER (WHERE current_contact(id) IS NULL) AS astray FROM contact_aliases;
 SELECT current_contact('00000000-0000-0000-0000-000000000000');
 
+-- exclusive ids, declared for all sources or for one: they link by themselves, and keep apart
+SELECT pg_temp.say('crm', 'x1', 'Xenia', 'Kuhn', '{"emails": ["x@x.org"], "metadata": {"employee_id": "E-1", "login": "n/a"}}');
+SELECT pg_temp.say('mkt', 'x1', 'Xenia', 'Kuhn', '{"emails": ["x@x.org"], "metadata": {"employee_id": "E-2"}}');
+SELECT pg_temp.say('phone', 'x1', NULL, NULL, '{"metadata": {"employee_id": "e-1"}}');
+SELECT process();
+SELECT * FROM pg_temp.people WHERE records ~ '/x' ORDER BY 1;
+SELECT set_identity_policy('{"metadata.employee_id": "exclusive", "metadata.login": "exclusive"}');
+SELECT process();
+SELECT * FROM pg_temp.people WHERE records ~ '/x' ORDER BY 1;
+SELECT * FROM pg_temp.doubts WHERE one ~ '/x';
+SELECT key, count(*) FROM identities WHERE key ~ '^id:' GROUP BY 1 ORDER BY 1;
+SELECT set_identity_policy('{"metadata.employee_id": null}');
+SELECT process();
+SELECT * FROM pg_temp.people WHERE records ~ '/x' ORDER BY 1;
+SELECT current_identity_policy();
+-- thresholds are part of it
+SELECT set_identity_policy('{"generic_names": 20}');
+SELECT process();
+SELECT * FROM pg_temp.people WHERE records ~ '/g' ORDER BY 1;
+SELECT set_identity_policy('{"generic_names": null}');
+SELECT process();
+SELECT * FROM pg_temp.people WHERE records ~ '/g' ORDER BY 1;
+SELECT * FROM verify();
+\set VERBOSITY terse
+SELECT set_identity_policy('{"generic_names": 0}');
+SELECT set_identity_policy('{"emails": "exclusive"}');
+SELECT set_identity_policy(NULL);
+SELECT add_source('odd', 'canonical', '{"identity": {"emails": "exclusive"}}');
+\set VERBOSITY default
+-- a source that may hold a person more than once, and has ids of its own
+SELECT add_source('hr', 'canonical', '{"duplicates": true, "identity": {"metadata.no": "exclusive"}}') > 0 AS ok;
+SELECT pg_temp.say('hr', 'd1', 'Dora', 'Fink', '{"metadata": {"no": 7}, "emails": ["dora@x.org"]}');
+SELECT pg_temp.say('hr', 'd2', 'Dora', 'Fink', '{"metadata": {"no": 7}}');
+SELECT pg_temp.say('crm', 'd3', 'Dora', 'Fink', '{"metadata": {"no": 8}, "emails": ["dora@x.org"]}');
+SELECT process();
+SELECT * FROM pg_temp.people WHERE records ~ '/d[123]' ORDER BY 1;
+
 RESET search_path;
 SET contactsync.tenant = 'default';
 SELECT contactsync.drop_tenant('identity', purge => true);

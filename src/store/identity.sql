@@ -175,6 +175,58 @@ GRANT EXECUTE ON FUNCTION contactsync.merge_contacts(uuid, uuid, text), contacts
 	contactsync.link_records(bigint, bigint, text), contactsync.unlink_records(bigint, bigint, text)
 	TO contactsync_app, contactsync_admin;
 
+CREATE FUNCTION contactsync._current_identity_policy() RETURNS jsonb
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+	SELECT coalesce((SELECT p.policy FROM contactsync.identity_policies p
+		WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.version DESC LIMIT 1), '{}')
+$$;
+CREATE FUNCTION contactsync.current_identity_policy() RETURNS jsonb
+	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.current_identity_policy() IS 'What was set by set_identity_policy(); all else is as by default.';
+
+CREATE FUNCTION contactsync._set_identity_policy(changes jsonb) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	known jsonb;
+	changed jsonb;
+	m record;
+BEGIN
+	PERFORM contactsync._require_active();
+	PERFORM contactsync._lock_tenant();
+	IF changes IS NULL OR pg_catalog.jsonb_typeof(changes) <> 'object' THEN
+		RAISE EXCEPTION 'the changes must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	FOR m IN SELECT e.key, e.value, pg_catalog.jsonb_typeof(e.value) AS type FROM pg_catalog.jsonb_each(changes) e LOOP
+		IF NOT (CASE
+				WHEN m.type = 'null' THEN m.key IN ('generic_names', 'max_records') OR m.key ~ '^metadata[.].'
+				WHEN m.key = 'generic_names' THEN m.type = 'number' AND m.value BETWEEN '1' AND '1000' AND m.value #>> '{}' ~ '^[0-9]+$'
+				WHEN m.key = 'max_records' THEN m.type = 'number' AND m.value BETWEEN '2' AND '1000' AND m.value #>> '{}' ~ '^[0-9]+$'
+				WHEN m.key ~ '^metadata[.].' THEN m.value = '"exclusive"'
+				ELSE false END) THEN
+			RAISE EXCEPTION 'invalid member "%" of an identity policy', m.key USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Members are generic_names (1 to 1000), max_records (2 to 1000), and metadata.<key>, which can be "exclusive"; null sets one back.';
+		END IF;
+	END LOOP;
+	known := contactsync._current_identity_policy();
+	changed := pg_catalog.jsonb_strip_nulls(known || changes);
+	IF changed = known THEN
+		RETURN;
+	END IF;
+	-- of older ones nothing is left to do
+	UPDATE contactsync.identity_policies p SET next_record = NULL
+	WHERE p.tenant_id = contactsync.current_tenant() AND p.next_record IS NOT NULL;
+	INSERT INTO contactsync.identity_policies (version, policy)
+	SELECT coalesce(pg_catalog.max(p.version), 0) + 1, changed FROM contactsync.identity_policies p
+	WHERE p.tenant_id = contactsync.current_tenant();
+END
+$$;
+CREATE FUNCTION contactsync.set_identity_policy(changes jsonb) RETURNS void
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.set_identity_policy(jsonb) IS
+	'Change what makes records one person: generic_names (default 8: a key of people with more names stands for nobody), max_records (default 100: evidence puts no more into one contact, and a key of more stands for nobody), "metadata.<key>": "exclusive" (an id: the same one links, different ones keep apart). null sets a member back. process() then links all records anew, some at a time. Errors: 22023, 55000 dormant copy.';
+GRANT EXECUTE ON FUNCTION contactsync.current_identity_policy() TO contactsync_app, contactsync_analyst, contactsync_admin;
+GRANT EXECUTE ON FUNCTION contactsync.set_identity_policy(jsonb) TO contactsync_admin;
+
 CREATE VIEW contactsync.duplicates WITH (security_invoker = true) AS
 SELECT r.contact_id, o.contact_id AS other_id, f.reason, f.score::numeric(3,2) AS score, f.key, f.record_id, f.other_id AS other_record_id
 FROM contactsync.refused_links f

@@ -246,6 +246,62 @@ refresh_batch(int limit)
 	return n;
 }
 
+/*
+ * Link a batch of records by an identity policy that is new; how many there
+ * were.  Those that come meanwhile are linked by it anyway.
+ */
+static int
+relink_batch(int limit)
+{
+	StoreArray	max;
+	StoreArray	ids;
+	StoreArray	next;
+	StoreArray	contacts;
+	StoreArray	causes;
+	StoreRecord *records;
+	int			nrecords = 0;
+	uint64		n;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	store_array_init(&max, INT4OID);
+	store_array_add(&max, Int32GetDatum(limit), false);
+	store_array_init(&ids, INT8OID);
+	store_array_init(&next, INT8OID);
+	store_array_init(&contacts, UUIDOID);
+	store_array_init(&causes, INT8OID);
+	n = store_run("SELECT r.id FROM (SELECT p.next_record FROM contactsync.identity_policies p "
+				  "WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.version DESC LIMIT 1) AS p "
+				  "CROSS JOIN LATERAL (SELECT r.id FROM contactsync.records r WHERE r.tenant_id = contactsync.current_tenant() "
+				  "AND r.id >= p.next_record ORDER BY r.id LIMIT ($1)[1]) AS r ORDER BY r.id", 1, (StoreArray *[]) {&max});
+	for (uint64 i = 0; i < n; i++)
+		store_array_add(&ids, Int64GetDatum(store_int8(i, 1)), false);
+	if (n > 0)
+	{
+		store_refold(&ids, 0, true, &records, &nrecords);
+		store_link(records, nrecords, &contacts, &causes);
+		store_resolve(&contacts, "policy", NULL);
+	}
+	store_array_add(&next, n > 0 ? Int64GetDatum(DatumGetInt64(ids.values[n - 1]) + 1) : (Datum) 0, n < (uint64) limit);
+	store_run("UPDATE contactsync.identity_policies p SET next_record = ($1)[1] "
+			  "WHERE p.tenant_id = contactsync.current_tenant() AND p.next_record IS NOT NULL", 1, (StoreArray *[]) {&next});
+	SPI_finish();
+	return n;
+}
+
+static bool
+relink_due(void)
+{
+	bool		due;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	due = store_run("SELECT FROM contactsync.identity_policies p "
+					"WHERE p.tenant_id = contactsync.current_tenant() AND p.next_record IS NOT NULL LIMIT 1", 0, NULL) > 0;
+	SPI_finish();
+	return due;
+}
+
 /* True if more may be due: max bounds what one transaction does. */
 static bool
 apply_due(int max, Progress *p)
@@ -262,6 +318,11 @@ apply_due(int max, Progress *p)
 				break;
 		}
 	} while (p->claimed < max && apply_certificates());
+	while (p->claimed + p->refreshed < max && relink_due())
+	{
+		CHECK_FOR_INTERRUPTS();
+		p->refreshed += relink_batch(Min(max - p->claimed - p->refreshed, guc_batch_size));
+	}
 	while (p->claimed + p->refreshed < max)
 	{
 		int			n = refresh_batch(Min(max - p->claimed - p->refreshed, guc_batch_size));
@@ -458,6 +519,7 @@ store_relink_sql(PG_FUNCTION_ARGS)
 	deconstruct_array(PG_GETARG_ARRAYTYPE_P(0), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls, &n);
 	store_array_init(&contacts, UUIDOID);
 	store_array_init(&causes, INT8OID);
+	store_fix_plans();
 	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 	{

@@ -43,7 +43,7 @@ store_evidence_init(StoreEvidence *evidence)
 	store_array_init(&evidence->since, TIMESTAMPTZOID);
 	store_array_init(&evidence->mobile, BOOLOID);
 	n = store_run("SELECT NULL, k.key FROM pg_catalog.jsonb_each_text(("
-				  "SELECT p.policy -> 'identity' FROM contactsync.policies p "
+				  "SELECT p.policy FROM contactsync.identity_policies p "
 				  "WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.version DESC LIMIT 1)) k "
 				  "WHERE k.value = 'exclusive' UNION ALL "
 				  "SELECT s.name, k.key FROM contactsync.sources s "

@@ -45,9 +45,8 @@ load_policy(void)
 	IdentityPolicy policy;
 
 	identity_policy_defaults(&policy);
-	if (store_run("SELECT (p.policy #>> '{identity,generic_names}')::pg_catalog.int8, "
-				  "(p.policy #>> '{identity,max_records}')::pg_catalog.int8 "
-				  "FROM contactsync.policies p WHERE p.tenant_id = contactsync.current_tenant() "
+	if (store_run("SELECT (p.policy -> 'generic_names')::pg_catalog.int8, (p.policy -> 'max_records')::pg_catalog.int8 "
+				  "FROM contactsync.identity_policies p WHERE p.tenant_id = contactsync.current_tenant() "
 				  "ORDER BY p.version DESC LIMIT 1", 0, NULL) > 0)
 	{
 		/* 0 = not set */

@@ -225,6 +225,18 @@ CREATE INDEX identities_record_id_idx ON contactsync.identities (tenant_id, reco
 COMMENT ON TABLE contactsync.identities IS 'Keys (mail, phone, exclusive id) that a record ever asserted, and since which version: the evidence that links records.';
 COMMENT ON COLUMN contactsync.identities.mobile IS 'The record calls the number a mobile one.';
 
+CREATE TABLE contactsync.identity_policies (
+	tenant_id   text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
+	version     bigint NOT NULL,
+	policy      jsonb NOT NULL,
+	next_record bigint DEFAULT 0,
+	decided_at  timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
+	decided_by  name NOT NULL DEFAULT contactsync._caller(),
+	PRIMARY KEY (tenant_id, version)
+);
+COMMENT ON TABLE contactsync.identity_policies IS 'Every version of what makes records one person; the newest is in force. See set_identity_policy().';
+COMMENT ON COLUMN contactsync.identity_policies.next_record IS 'process() links the records from this id on by it, some at a time; NULL = all are.';
+
 CREATE TABLE contactsync.generic_keys (
 	tenant_id text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
 	key       text COLLATE "C" NOT NULL,
@@ -401,7 +413,7 @@ DECLARE
 	t text;
 BEGIN
 	FOREACH t IN ARRAY ARRAY['connectors', 'sources', 'source_secrets', 'policies', 'runs', 'inbox',
-		'inbox_dedup', 'records', 'observations', 'identities', 'generic_keys', 'refused_links',
+		'inbox_dedup', 'records', 'observations', 'identities', 'identity_policies', 'generic_keys', 'refused_links',
 		'contact_aliases', 'contacts', 'contact_events', 'decisions', 'decision_records', 'conflicts', 'audit_log', 'tenant_state']
 	LOOP
 		EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I OWNER TO contactsync_owner', t);
@@ -431,7 +443,7 @@ ALTER TABLE contactsync.activation OWNER TO contactsync_owner;
 -- Shipped connectors are everybody's to read.
 CREATE POLICY shipped ON contactsync.connectors FOR SELECT USING (tenant_id = '*');
 
-GRANT SELECT ON contactsync.records, contactsync.observations, contactsync.identities, contactsync.generic_keys,
+GRANT SELECT ON contactsync.records, contactsync.observations, contactsync.identities, contactsync.identity_policies, contactsync.generic_keys,
 	contactsync.refused_links, contactsync.contact_aliases, contactsync.contacts, contactsync.contact_events, contactsync.decisions, contactsync.conflicts,
 	contactsync.policies, contactsync.sources, contactsync.connectors, contactsync.runs
 	TO contactsync_app, contactsync_analyst, contactsync_admin;

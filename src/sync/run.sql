@@ -29,10 +29,12 @@ GRANT SELECT (tenant_id, id, state, certified, certificate_applied) ON contactsy
 GRANT SELECT (tenant_id, state, next_poll_at) ON contactsync.sources TO contactsync_worker;
 GRANT SELECT (tenant_id, version) ON contactsync.policies TO contactsync_worker;
 GRANT SELECT (tenant_id, policy_version) ON contactsync.contacts TO contactsync_worker;
+GRANT SELECT (tenant_id, next_record) ON contactsync.identity_policies TO contactsync_worker;
 CREATE POLICY worker ON contactsync.inbox FOR SELECT TO contactsync_worker USING (true);
 CREATE POLICY worker ON contactsync.runs FOR SELECT TO contactsync_worker USING (true);
 CREATE POLICY worker ON contactsync.sources FOR SELECT TO contactsync_worker USING (true);
 CREATE POLICY worker ON contactsync.policies FOR SELECT TO contactsync_worker USING (true);
+CREATE POLICY worker ON contactsync.identity_policies FOR SELECT TO contactsync_worker USING (true);
 CREATE POLICY worker ON contactsync.contacts FOR SELECT TO contactsync_worker USING (true);
 
 -- A commit that brings work wakes the worker.
@@ -41,6 +43,7 @@ CREATE FUNCTION contactsync._wake() RETURNS trigger
 CREATE TRIGGER wake AFTER INSERT OR UPDATE OF failed_at ON contactsync.inbox FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
 CREATE TRIGGER wake AFTER INSERT ON contactsync.runs FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
 CREATE TRIGGER wake AFTER INSERT OR UPDATE ON contactsync.sources FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
+CREATE TRIGGER wake AFTER INSERT ON contactsync.identity_policies FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
 CREATE TRIGGER wake AFTER INSERT ON contactsync.policies FOR EACH STATEMENT EXECUTE FUNCTION contactsync._wake();
 CREATE FUNCTION contactsync._announce() RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_announce_sql';

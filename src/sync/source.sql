@@ -18,7 +18,10 @@ BEGIN
 	FOR s IN SELECT m.key, m.value, pg_catalog.jsonb_typeof(m.value) AS type FROM pg_catalog.jsonb_each(settings) m LOOP
 		ok := CASE
 			WHEN s.key = 'class' THEN s.type = 'string'
-			WHEN s.key = 'webhook' THEN s.type = 'boolean'
+			WHEN s.key IN ('webhook', 'duplicates') THEN s.type = 'boolean'
+			WHEN s.key = 'identity' THEN s.type = 'object' AND NOT EXISTS (
+				SELECT FROM pg_catalog.jsonb_each(CASE s.type WHEN 'object' THEN s.value ELSE '{}' END) i
+				WHERE i.key !~ '^metadata[.].' OR i.value <> '"exclusive"')
 			WHEN driver = 'canonical' THEN false
 			WHEN s.key = 'url' THEN s.type = 'string' AND s.value #>> '{}' ~ '^https?://[^/@?#\s]+(/[^?#\s]*)?$'
 			WHEN s.key IN ('allow_private', 'allow_http') THEN s.type = 'boolean'
@@ -37,8 +40,8 @@ BEGIN
 		END IF;
 		IF NOT ok THEN
 			RAISE EXCEPTION 'invalid setting "%"', s.key USING ERRCODE = 'invalid_parameter_value',
-				HINT = CASE driver WHEN 'canonical' THEN 'The connector knows class (a text that set_policy() can name in place of the source) and webhook (boolean).'
-					ELSE 'Settings are url (without user, query or fragment), class, poll (an interval of a second or more, or false), webhook, allow_private and allow_http (booleans), write (an array of fields or sets of them), parameters (an object of texts), token_url and scope (of OAuth).' END;
+				HINT = CASE driver WHEN 'canonical' THEN 'The connector knows class (a text that set_policy() can name in place of the source), webhook and duplicates (booleans) and identity (an object: see set_identity_policy()).'
+					ELSE 'Settings are url (without user, query or fragment), class, poll (an interval of a second or more, or false), webhook, allow_private, allow_http and duplicates (booleans), identity (an object: see set_identity_policy()), write (an array of fields or sets of them), parameters (an object of texts), token_url and scope (of OAuth).' END;
 		END IF;
 	END LOOP;
 	IF driver <> 'canonical' THEN
