@@ -118,6 +118,11 @@ CREATE FUNCTION contactsync._cell_name(field text, element text) RETURNS text
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
 	SELECT field || CASE WHEN element = '' THEN '' WHEN field = 'metadata' THEN '.' || element ELSE ':' || element END
 $$;
+-- Does a contact have a value for a single field or an element?
+CREATE FUNCTION contactsync._has(contact contactsync.contact, field text, element text) RETURNS boolean
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT contactsync.contact_provenance(contact) ? (field || CASE WHEN element = '' THEN '' ELSE ':' || element END)
+$$;
 -- A cell's value out of the contact that a decision keeps it as.
 CREATE FUNCTION contactsync._cell_value(field text, element text, decided jsonb) RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
@@ -127,21 +132,6 @@ CREATE FUNCTION contactsync._cell_value(field text, element text, decided jsonb)
 		ELSE decided -> field -> 0 END, 'null')
 $$;
 
--- The contact that an id names now.
-CREATE FUNCTION contactsync._holder(contact uuid) RETURNS uuid
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
-DECLARE
-	result uuid;
-BEGIN
-	SELECT r.contact_id INTO result FROM contactsync.contact_aliases a, contactsync.records r
-	WHERE a.tenant_id = contactsync.current_tenant() AND a.id = contact AND r.tenant_id = a.tenant_id AND r.id = a.record_id;
-	IF result IS NULL THEN
-		RAISE EXCEPTION 'contact does not exist' USING ERRCODE = 'no_data_found',
-			HINT = 'contactsync.find() finds contacts by mail address, phone number or external id.';
-	END IF;
-	RETURN result;
-END
-$$;
 CREATE FUNCTION contactsync._records_of(contact uuid) RETURNS bigint[]
 	LANGUAGE sql STABLE PARALLEL UNSAFE AS $$
 	SELECT pg_catalog.array_agg(r.id ORDER BY r.id) FROM contactsync.records r
@@ -181,7 +171,7 @@ BEGIN
 		-- a tombstone may have fallen since
 		AND NOT (decided IS NULL AND cell_element <> '' AND EXISTS (SELECT FROM contactsync.contacts c
 			WHERE c.tenant_id = contactsync.current_tenant() AND c.id = who
-				AND contactsync.contact_provenance(c.contact) ? contactsync._cell_name(cell_field, cell_element))));
+				AND contactsync._has(c.contact, cell_field, cell_element))));
 	IF NOT made THEN
 		decision := d.id;
 		RETURN;
@@ -204,7 +194,7 @@ BEGIN
 		RAISE EXCEPTION 'field and value must not be null' USING ERRCODE = 'null_value_not_allowed',
 			HINT = 'The value null as JSON decides that there is none.';
 	END IF;
-	who := contactsync._holder(contact);
+	who := contactsync._require_contact(contact);
 	SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), field, value) c;
 	SELECT o.* INTO result FROM contactsync._override(who, cell.field, cell.element, cell.decided, NULL, reason, NULL) o;
 	IF result.made THEN
@@ -230,7 +220,7 @@ DECLARE
 BEGIN
 	PERFORM contactsync._require_active();
 	PERFORM contactsync._lock_tenant();
-	who := contactsync._holder(contact);
+	who := contactsync._require_contact(contact);
 	mine := contactsync._records_of(who);
 	SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), field, NULL) c;
 	-- of older ones on the cell, too: none shall come up again; what is named whole goes with its parts
@@ -273,7 +263,7 @@ BEGIN
 	IF ts IS NULL THEN
 		RAISE EXCEPTION 'the time must not be null' USING ERRCODE = 'null_value_not_allowed';
 	END IF;
-	who := contactsync._holder(contact);
+	who := contactsync._require_contact(contact);
 	was := contactsync._contact_as_of(contact, ts);
 	IF was IS NULL THEN
 		RAISE EXCEPTION 'there was no such contact at that time' USING ERRCODE = 'invalid_parameter_value',
@@ -328,7 +318,7 @@ WHERE d.tenant_id = contactsync.current_tenant() AND d.kind = 'override' AND d.u
 				WHEN 'resolve' THEN (l.decided_at, l.id) > (d.decided_at, d.id)
 					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync.merge_policy_unit(p.policy, d.field))
 				ELSE false END)
-	AND NOT (d.value IS NULL AND d.element <> '' AND contactsync.contact_provenance(c.contact) ? contactsync._cell_name(d.field, d.element));
+	AND NOT (d.value IS NULL AND d.element <> '' AND contactsync._has(c.contact, d.field, d.element));
 COMMENT ON VIEW contactsync.overrides IS
 	'What override_field() decided and is in effect; stale: a source says something new since. A removed element is gone from here once a source has asserted it anew.';
 GRANT SELECT ON contactsync.overrides TO contactsync_app, contactsync_analyst, contactsync_admin;

@@ -2,7 +2,7 @@
 -- the source "app", and weighed by the rules as any other.
 
 CREATE FUNCTION contactsync._patch(old contactsync.contact, new contactsync.contact, OUT patch jsonb, OUT cells jsonb)
-	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_patch_sql';
+	LANGUAGE C IMMUTABLE PARALLEL SAFE AS 'MODULE_PATHNAME', 'store_patch_sql'; -- NULL = a contact without values
 CREATE FUNCTION contactsync._apply_event(inbox_id bigint) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_apply_event_sql';
 
@@ -49,6 +49,7 @@ CREATE FUNCTION contactsync._app_record(who uuid) RETURNS text
 DECLARE
 	result text;
 	made bigint;
+	decision bigint;
 BEGIN
 	SELECT r.source_id INTO result FROM contactsync.records r
 	WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = who AND r.source = 'app'
@@ -56,7 +57,10 @@ BEGIN
 	IF result IS NULL THEN
 		result := pg_catalog.gen_random_uuid();
 		INSERT INTO contactsync.records AS r (source, source_id) VALUES ('app', result) RETURNING r.id INTO made;
-		PERFORM contactsync._decide('link', contactsync._records_of(who), others => ARRAY[made], note => 'edited in directory');
+		-- to the record that carries the id: what was edited is what goes by it
+		decision := contactsync._decide('link', (SELECT ARRAY[a.record_id] FROM contactsync.contact_aliases a
+			WHERE a.tenant_id = contactsync.current_tenant() AND a.id = who), others => ARRAY[made], note => 'edited in directory');
+		PERFORM contactsync._apply_links(ARRAY[decision], decision);
 	END IF;
 	RETURN result;
 END
@@ -89,7 +93,6 @@ DECLARE
 	record_key text;
 	now_version bigint;
 	others text;
-	name text;
 	cell record;
 	decided record;
 	last_decision bigint;
@@ -141,10 +144,10 @@ BEGIN
 	WHERE r.tenant_id = contactsync.current_tenant() AND r.source = 'app' AND r.source_id = record_key;
 
 	-- an element that others assert is not gone because "app" does not: it is for the user to say so
-	FOR name IN SELECT c.key FROM pg_catalog.jsonb_each(edit.cells) c
-		WHERE c.value = 'null' AND c.key ~ '[:.]' AND contactsync.contact_provenance(contactsync._edited(who)) ? c.key
+	FOR cell IN
+		SELECT n.* FROM pg_catalog.jsonb_each(edit.cells) c, contactsync._cell(contactsync._current_policy(), c.key, 'null') n
+		WHERE c.value = 'null' AND n.element <> '' AND contactsync._has(contactsync._edited(who), n.field, n.element)
 	LOOP
-		SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), name, 'null') c;
 		SELECT o.* INTO decided FROM contactsync._override(who, cell.field, cell.element, NULL, NULL, 'removed in directory', NULL) o;
 		last_decision := coalesce(decided.decision, last_decision);
 	END LOOP;

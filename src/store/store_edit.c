@@ -114,7 +114,7 @@ Datum
 store_patch_sql(PG_FUNCTION_ARGS)
 {
 	ContactValue old = {0};
-	ContactValue new;
+	ContactValue new = {0};
 	StringInfoData cells;
 	StringInfoData buf;
 	TupleDesc	desc;
@@ -126,7 +126,8 @@ store_patch_sql(PG_FUNCTION_ARGS)
 		elog(ERROR, "return type must be a row type");
 	if (!PG_ARGISNULL(0))
 		contact_deform(PG_GETARG_CONTACT_P(0), &old);
-	contact_deform(PG_GETARG_CONTACT_P(1), &new);
+	if (!PG_ARGISNULL(1))
+		contact_deform(PG_GETARG_CONTACT_P(1), &new);
 	initStringInfo(&buf);
 	initStringInfo(&cells);
 	appendStringInfoChar(&buf, '{');
