@@ -10,6 +10,7 @@
 
 #include "catalog/pg_type.h"
 #include "utils/builtins.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "store/store.h"
@@ -168,6 +169,85 @@ store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEviden
 	}
 }
 
+/* That a record asserts a key. */
+typedef struct Assertion
+{
+	StrView		key;
+	int64		record_id;
+	int64		since;
+	bool		mobile;
+} Assertion;
+
+static int
+assertion_cmp(const void *a, const void *b)
+{
+	const Assertion *x = a;
+	const Assertion *y = b;
+	int			r = strview_cmp(x->key, y->key);
+
+	if (r)
+		return r;
+	return x->record_id < y->record_id ? -1 : x->record_id > y->record_id;
+}
+
+static void
+save_assertions(const StoreEvidence *evidence, const StoreRecord *records, int nrecords)
+{
+	static const StoreColumn columns[] = {
+		{"key", TEXTOID}, {"record_id", INT8OID}, {"first_version", TIMESTAMPTZOID}, {"mobile", BOOLOID}
+	};
+	int			n = evidence->keys.n;
+	Assertion  *said = palloc_extended(sizeof(Assertion) * Max(n, 1), MCXT_ALLOC_HUGE);
+	int64		first_fresh = PG_INT64_MAX;
+	StoreRows	fresh;
+	StoreRows	others;
+	int			last = -1;
+
+	/* ids of those that are not stored yet are later than all others */
+	for (int i = 0; i < nrecords; i++)
+		if (records[i].fresh)
+			first_fresh = Min(first_fresh, records[i].id);
+	for (int i = 0; i < n; i++)
+	{
+		text	   *key = DatumGetTextPP(evidence->keys.values[i]);
+
+		said[i].key.ptr = VARDATA_ANY(key);
+		said[i].key.len = VARSIZE_ANY_EXHDR(key);
+		said[i].record_id = DatumGetInt64(evidence->records.values[i]);
+		said[i].since = DatumGetTimestampTz(evidence->since.values[i]);
+		said[i].mobile = DatumGetBool(evidence->mobile.values[i]);
+	}
+	qsort(said, n, sizeof(Assertion), assertion_cmp);
+	for (int i = 0; i < n; i++)
+	{
+		if (last < 0 || assertion_cmp(&said[last], &said[i]) != 0)
+		{
+			said[++last] = said[i];
+			continue;
+		}
+		said[last].since = Min(said[last].since, said[i].since);
+		said[last].mobile |= said[i].mobile;
+	}
+	store_rows_init(&fresh, columns, lengthof(columns));
+	store_rows_init(&others, columns, lengthof(columns));
+	for (int i = 0; i <= last; i++)
+	{
+		StoreRows  *rows = said[i].record_id >= first_fresh ? &fresh : &others;
+
+		store_put_text(rows, said[i].key);
+		store_put(rows, Int64GetDatum(said[i].record_id));
+		store_put_time(rows, said[i].since);
+		store_put(rows, BoolGetDatum(said[i].mobile));
+	}
+	store_run_rows("INSERT INTO contactsync.identities (key, record_id, first_version, mobile) "
+				   "SELECT u.key, u.record_id, u.first_version, u.mobile FROM u", &fresh);
+	store_run_rows("INSERT INTO contactsync.identities AS i (key, record_id, first_version, mobile) "
+				   "SELECT u.key, u.record_id, u.first_version, u.mobile FROM u "
+				   "ON CONFLICT (tenant_id, key, record_id) DO UPDATE SET "
+				   "first_version = LEAST(i.first_version, excluded.first_version), mobile = i.mobile OR excluded.mobile "
+				   "WHERE excluded.first_version < i.first_version OR (excluded.mobile AND NOT i.mobile)", &others);
+}
+
 void
 store_save_evidence(StoreEvidence *evidence, StoreRecord *records, int nrecords)
 {
@@ -192,13 +272,5 @@ store_save_evidence(StoreEvidence *evidence, StoreRecord *records, int nrecords)
 			store_array_add_text(r->had, store_text(row, 2));
 		}
 	}
-	if (evidence->keys.n > 0)
-		store_run("INSERT INTO contactsync.identities AS i (key, record_id, first_version, mobile) "
-				  "SELECT u.key, u.record_id, pg_catalog.min(u.since), pg_catalog.bool_or(u.mobile) "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
-				  "AS u (key, record_id, since, mobile) GROUP BY u.key, u.record_id "
-				  "ON CONFLICT (tenant_id, key, record_id) DO UPDATE SET "
-				  "first_version = LEAST(i.first_version, excluded.first_version), mobile = i.mobile OR excluded.mobile "
-				  "WHERE excluded.first_version < i.first_version OR (excluded.mobile AND NOT i.mobile)",
-				  4, (StoreArray *[]) {&evidence->keys, &evidence->records, &evidence->since, &evidence->mobile});
+	save_assertions(evidence, records, nrecords);
 }

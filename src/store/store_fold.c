@@ -188,6 +188,6 @@ store_refold(StoreArray *record_ids, int64 cause_id, bool restamp, StoreRecord *
 	store_evidence_init(&evidence);
 	store_fold(*records, n, &evidence);
 	store_save_records(*records, n);
-	store_save_evidence(&evidence, *records, *nrecords);
+	store_save_evidence(&evidence, *records, n);
 	*nrecords = n;
 }

@@ -114,6 +114,49 @@ find_company(const StoreEvidence *evidence, int *ncompany)
 	return company;
 }
 
+/*
+ * Mark those of the records that have been, or have, what their source merged into
+ * another record: in the batch, or as far as is stored.
+ */
+static void
+find_merged(const StoreRecord *records, int nrecords, bool *merged)
+{
+	StoreArray	sources;
+	StoreArray	ids;
+	StoreArray	index;
+	bool		any = false;
+	uint64		n;
+
+	for (int i = 0; i < nrecords; i++)
+		any |= records[i].m.merged_into.len > 0;
+	if (!any && store_run("SELECT FROM contactsync.records r WHERE r.tenant_id = contactsync.current_tenant() "
+						  "AND r.merged_into IS NOT NULL LIMIT 1", 0, NULL) == 0)
+		return;
+	store_array_init(&sources, TEXTOID);
+	store_array_init(&ids, TEXTOID);
+	store_array_init(&index, INT4OID);
+	for (int i = 0; i < nrecords; i++)
+	{
+		/* what was merged within the batch is rare: nobody in it is fresh and alone then */
+		merged[i] = any;
+		store_array_add_text(&sources, records[i].source);
+		store_array_add_text(&ids, records[i].source_id);
+		store_array_add(&index, Int32GetDatum(i), false);
+	}
+	if (any)
+		return;
+	n = store_run("SELECT u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+				  "AS u (source, id, i) WHERE EXISTS (SELECT FROM contactsync.records r "
+				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.source = u.source AND r.merged_into = u.id OFFSET 0)",
+				  3, (StoreArray *[]) {&sources, &ids, &index});
+	for (uint64 row = 0; row < n; row++)
+	{
+		bool		isnull;
+
+		merged[DatumGetInt32(store_value(row, 1, &isnull))] = true;
+	}
+}
+
 /* Give those that are alone their contacts' ids.  evidence: of the whole batch. */
 void
 store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *evidence)
@@ -122,6 +165,7 @@ store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *eviden
 	StoreRows	aliases;
 	int64	   *company;
 	int			ncompany;
+	bool	   *merged = palloc0(sizeof(bool) * nrecords);
 	bool		any = false;
 
 	for (int i = 0; i < nrecords && !any; i++)
@@ -129,12 +173,13 @@ store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *eviden
 	if (!any)
 		return;
 	company = find_company(evidence, &ncompany);
+	find_merged(records, nrecords, merged);
 	store_rows_init(&aliases, columns, lengthof(columns));
 	for (int i = 0; i < nrecords; i++)
 	{
 		StoreRecord *r = &records[i];
 
-		if (!r->fresh || bsearch(&r->id, company, ncompany, sizeof(int64), id_cmp))
+		if (!r->fresh || merged[i] || bsearch(&r->id, company, ncompany, sizeof(int64), id_cmp))
 			continue;
 		r->alone = r->has_contact = true;
 		r->contact_id = store_mint();

@@ -17,6 +17,7 @@
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -154,13 +155,45 @@ earlier_receipt(const Event *e, int64 received, int64 tolerance)
 	return e->received != received ? e->received < received : e->tolerance < tolerance;
 }
 
+/*
+ * Read what an event claims, in a context of its own; what is kept of it is in
+ * the stored form.  False, with the fault, if it cannot be applied.
+ */
+static bool
+read_claims(Event *e, const StoreMapping *mapping, Datum coverage, bool nocoverage, MemoryContext scratch,
+			ContactError *error)
+{
+	MemoryContext context = MemoryContextSwitchTo(scratch);
+	ContactClaims claims;
+	bool		ok = true;
+
+	if (e->has_payload && e->o.kind != MK_DELETE)
+		ok = store_read_payload(mapping, DatumGetJsonbP(e->payload), e->o.kind == MK_PATCH, &e->o.claims, error);
+	if (ok && e->o.kind != MK_DELETE)
+		ok = set_coverage(e, mapping, coverage, nocoverage, error);
+	if (!ok)
+	{
+		MemoryContextSwitchTo(context);
+		return false;
+	}
+	claims = e->o.claims;
+	MemoryContextSwitchTo(context);
+	e->claims = contact_form(&claims.value);
+	e->covers = store_covers_array(&claims);
+	digest_event(e);
+	memset(&e->o.claims, 0, sizeof(e->o.claims));
+	store_covers_parse(e->covers, &e->o.claims);
+	contact_deform(e->claims, &e->o.claims.value);
+	MemoryContextReset(scratch);
+	return true;
+}
+
 /* Read a row of the inbox; false, with the fault, if it cannot be applied. */
 static bool
-read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *error)
+read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scratch, ContactError *error)
 {
 	static const char *const kinds[] = {"snapshot", "patch", "delete", "undelete"};
 	bool		isnull;
-	Datum		payload;
 	Datum		coverage;
 
 	memset(e, 0, sizeof(*e));
@@ -185,11 +218,8 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *erro
 
 	e->run = store_int8(row, 15);
 
-	e->payload = payload = store_value(row, 9, &isnull);
+	e->payload = store_value(row, 9, &isnull);
 	e->has_payload = !isnull;
-	if (!isnull && e->o.kind != MK_DELETE &&
-		!store_read_payload(mapping, DatumGetJsonbP(payload), e->o.kind == MK_PATCH, &e->o.claims, error))
-		return false;
 	if (isnull && (e->o.kind == MK_SNAPSHOT || e->o.kind == MK_PATCH))
 	{
 		error->message = "a payload is missing";
@@ -197,12 +227,7 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, ContactError *erro
 		return false;
 	}
 	coverage = store_value(row, 8, &isnull);
-	if (e->o.kind != MK_DELETE && !set_coverage(e, mapping, coverage, isnull, error))
-		return false;
-	e->claims = contact_form(&e->o.claims.value);
-	e->covers = store_covers_array(&e->o.claims);
-	digest_event(e);
-	return true;
+	return read_claims(e, mapping, coverage, isnull, scratch, error);
 }
 
 static int
@@ -683,6 +708,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	StoreArray	codes;
 	StoreArray	reasons;
 	StoreEvidence evidence;
+	MemoryContext scratch;
 	Event	   *events;
 	Event	  **sorted;
 	int			nevents = 0;
@@ -717,6 +743,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	mappings = store_load_mappings(&sources, &nmappings);
 	SPI_tuptable = inbox;
 
+	scratch = AllocSetContextCreate(CurrentMemoryContext, "contactsync event", ALLOCSET_DEFAULT_SIZES);
 	events = palloc(sizeof(Event) * n);
 	sorted = palloc(sizeof(Event *) * n);
 	for (uint64 row = 0; row < n; row++)
@@ -726,7 +753,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 		StrView		text;
 
 		CHECK_FOR_INTERRUPTS();
-		if (read_event(row, e, store_find_mapping(mappings, nmappings, store_text(row, 2)), &error))
+		if (read_event(row, e, store_find_mapping(mappings, nmappings, store_text(row, 2)), scratch, &error))
 		{
 			sorted[nevents] = e;
 			nevents++;

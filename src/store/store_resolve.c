@@ -15,6 +15,7 @@
 #include "utils/builtins.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -29,8 +30,7 @@
 typedef struct OldContact
 {
 	pg_uuid_t	id;
-	Contact    *contact;
-	ContactValue value;
+	Datum		contact;
 	bool		live;
 	bool		kept;			/* still has records */
 } OldContact;
@@ -38,6 +38,8 @@ typedef struct OldContact
 /* What is written. */
 typedef struct Changes
 {
+	MemoryContext context;		/* of the batch; each contact is worked on in a scratch one */
+	MemoryContext scratch;
 	const char *cause;
 	int64		policy_version;
 	StoreRows	added;
@@ -126,6 +128,8 @@ store_seen_text(const MergeConflict *conflict)
 static void
 add_conflicts(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInput *inputs)
 {
+	MemoryContext scratch = MemoryContextSwitchTo(c->context);
+
 	for (int i = 0; i < result->nconflicts; i++)
 	{
 		const MergeConflict *conflict = &result->conflicts[i];
@@ -140,6 +144,7 @@ add_conflicts(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeI
 		store_array_add_text(&c->conflict_seen, cview(store_seen_text(conflict)));
 		store_array_add(&c->conflict_decision, Int64GetDatum(conflict->decision_id), conflict->decision_id == 0);
 	}
+	MemoryContextSwitchTo(scratch);
 }
 
 void
@@ -296,6 +301,8 @@ changes_init(Changes *c, const char *cause, const MergePolicy *policy)
 		{"policy_version", INT8OID}, {"differs", BOOLOID}
 	};
 
+	c->context = CurrentMemoryContext;
+	c->scratch = AllocSetContextCreate(CurrentMemoryContext, "contactsync contact", ALLOCSET_DEFAULT_SIZES);
 	c->cause = cause;
 	c->policy_version = policy->version;
 	store_rows_init(&c->added, columns, lengthof(columns));
@@ -378,13 +385,17 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 			OldContact *old, int64 cause_id)
 {
 	Contact    *contact = contact_form(&result->contact);
-	char	   *changed = contact_diff_json(old && old->live ? &old->value : NULL,
-										 result->live ? &result->contact : NULL);
+	char	   *changed;
+	ContactValue before = {0};
 	int			naming = result->naming_input;
 	StoreRows  *rows = old ? &c->changed : &c->added;
 
 	if (old)
+	{
 		old->kept = true;
+		contact_deform(DatumGetContactP(old->contact), &before);
+	}
+	changed = contact_diff_json(old && old->live ? &before : NULL, result->live ? &result->contact : NULL);
 	store_put(rows, UUIDPGetDatum(id));
 	store_put(rows, PointerGetDatum(contact));
 	store_put(rows, BoolGetDatum(result->live));
@@ -394,7 +405,7 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 		store_put_null(rows);
 	store_put(rows, Int64GetDatum(c->policy_version));
 	store_put(rows, BoolGetDatum(old && (old->live != result->live ||
-										 contact_value_cmp(&old->value, &result->contact) != 0)));
+										 contact_value_cmp(&before, &result->contact) != 0)));
 	if (changed || (old ? old->live : false) != result->live)
 		store_audit_add(&c->audit, c->cause, cause_id,
 						!old || !old->live ? "insert" : result->live ? "update" : "delete", id, changed);
@@ -465,10 +476,8 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 	MergeDecision *decisions;
 	int64	  **members;
 	int			ndecisions;
-	MergeInput **inputs;
-	int		   *ninputs;
-	pg_uuid_t  *ids;
-	int			n = 0;
+	SPITupleTable *rows;
+	pg_uuid_t  *id;
 	uint64		nold;
 	uint64		nrows;
 
@@ -480,49 +489,58 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 		bool		isnull;
 
 		old[i].id = *DatumGetUUIDP(store_value(i, 1, &isnull));
-		old[i].contact = DatumGetContactP(store_value(i, 2, &isnull));
+		old[i].contact = store_value(i, 2, &isnull);
 		old[i].live = DatumGetBool(store_value(i, 3, &isnull));
-		contact_deform(old[i].contact, &old[i].value);
 	}
 	qsort(old, nold, sizeof(OldContact), old_cmp);
 	causes = load_causes(contacts, cause_ids, &ncauses);
 
 	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "contact_id", "r") STORE_SOURCE_JOIN
 					  "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {contacts});
-	inputs = palloc(sizeof(MergeInput *) * Max(nrows, 1));
-	ninputs = palloc(sizeof(int) * Max(nrows, 1));
-	ids = palloc(sizeof(pg_uuid_t) * Max(nrows, 1));
+	rows = SPI_tuptable;
 	store_array_init(&records, INT8OID);
-	for (uint64 row = 0; row < nrows; n++)
-	{
-		row = store_inputs(row, &ids[n], &inputs[n], &ninputs[n]);
-		for (int i = 0; i < ninputs[n]; i++)
-			store_array_add(&records, Int64GetDatum(inputs[n][i].record_id), false);
-	}
+	for (uint64 row = 0; row < nrows; row++)
+		store_array_add(&records, Int64GetDatum(store_int8(row, 1)), false);
 	store_decisions(policy, &records, &decisions, &ndecisions, &members);
 
-	for (int k = 0; k < n; k++)
+	MemoryContextSwitchTo(c->scratch);
+	for (uint64 row = 0; row < nrows;)
 	{
+		MergeInput *inputs;
+		int			ninputs;
 		MergeResult result;
 		OldContact	probe;
 		Cause		key;
 		const Cause *cause;
 
 		CHECK_FOR_INTERRUPTS();
-		store_resolve_one(policy, inputs[k], ninputs[k], decisions, ndecisions, members, &result);
-		probe.id = key.contact = ids[k];
+		/* what is run for one contact replaces the current result */
+		SPI_tuptable = rows;
+		SPI_processed = nrows;
+		row = store_inputs(row, &probe.id, &inputs, &ninputs);
+		store_resolve_one(policy, inputs, ninputs, decisions, ndecisions, members, &result);
+		key.contact = probe.id;
 		cause = bsearch(&key, causes, ncauses, sizeof(Cause), cause_cmp);
-		add_contact(c, &ids[k], &result, inputs[k],
+		id = MemoryContextAlloc(c->context, sizeof(pg_uuid_t));
+		*id = probe.id;
+		add_contact(c, id, &result, inputs,
 					bsearch(&probe, old, nold, sizeof(OldContact), old_cmp), cause ? cause->id : 0);
+		MemoryContextReset(c->scratch);
 	}
 	for (uint64 i = 0; i < nold; i++)
 	{
+		ContactValue before;
+
 		if (old[i].kept)
 			continue;
 		store_array_add(&c->gone, UUIDPGetDatum(&old[i].id), false);
-		if (old[i].live)
-			store_audit_add(&c->audit, c->cause, 0, "merge", &old[i].id, contact_diff_json(&old[i].value, NULL));
+		if (!old[i].live)
+			continue;
+		contact_deform(DatumGetContactP(old[i].contact), &before);
+		store_audit_add(&c->audit, c->cause, 0, "merge", &old[i].id, contact_diff_json(&before, NULL));
+		MemoryContextReset(c->scratch);
 	}
+	MemoryContextSwitchTo(c->context);
 }
 
 static void
@@ -543,8 +561,12 @@ resolve(StoreArray *contacts, const char *cause, StoreArray *causes, StoreRecord
 	for (int i = 0; i < nrecords; i++)
 	{
 		CHECK_FOR_INTERRUPTS();
-		if (records[i].alone)
-			resolve_alone(&c, &policy, &records[i]);
+		if (!records[i].alone)
+			continue;
+		MemoryContextSwitchTo(c.scratch);
+		resolve_alone(&c, &policy, &records[i]);
+		MemoryContextSwitchTo(c.context);
+		MemoryContextReset(c.scratch);
 	}
 	write_changes(&c, contacts);
 }
