@@ -52,7 +52,8 @@ link_batch(const StoreRecord *records, int nrecords, StoreArray *contacts, Store
 
 		if (!r->changed || r->alone)
 			continue;
-		if (r->relink)
+		/* a record may be known before anything was said about it: see _app_record() */
+		if (r->relink || !r->has_contact)
 			relinked[n++] = *r;
 		else
 		{
