@@ -107,6 +107,8 @@ typedef struct MergeRecord
 	MergeCoverage uncovered;	/* of that, what the newest does not cover: there
 								 * the state is what an older one said */
 	ContactValue state;
+	ContactValue cleared;		/* of cells that are empty now, but were not always: what
+								 * they held last, stamped as it was then */
 } MergeRecord;
 
 extern int	merge_observation_cmp(const MergeObservation *a, const MergeObservation *b);

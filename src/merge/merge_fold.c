@@ -107,15 +107,48 @@ tombstone(ContactField field, StrView key)
 	return item;
 }
 
+/*
+ * What cells held that are empty in the next state.  A policy may have it that a
+ * source's clear does not count, and may be changed at any time.
+ */
+static void
+keep_cleared(MergeRecord *r, const ContactValue *next, StrView source)
+{
+	const ContactValue *from[2] = {&r->state, &r->cleared};
+	ContactValue kept = {0};
+
+	kept.items = palloc(sizeof(ContactItem) * Max(r->state.nitems + r->cleared.nitems, 1));
+	kept.stamps = palloc(sizeof(ContactStamp) * Max(r->state.nitems + r->cleared.nitems, 1));
+	for (int k = 0; k < 2; k++)
+	{
+		for (int i = 0; i < from[k]->nitems; i++)
+		{
+			ContactItem item = from[k]->items[i];
+			const ContactStamp *s = &from[k]->stamps[item.stamp];
+			int			at = item.flags & CI_TOMBSTONE ? -1 : contact_find(next, item.field, item.key);
+
+			if (at < 0 || !(next->items[at].flags & CI_TOMBSTONE))
+				continue;
+			/* it is no longer the one that was named last */
+			item.flags &= ~CI_PRIMARY;
+			put_cell(&kept, &item, source, s->as_of, s->changed_at, s->flags);
+		}
+	}
+	contact_sort(&kept);
+	r->cleared = kept;
+}
+
 /* One observation's claims on top of a state: what each cell is then. */
 static void
-apply(ContactValue *state, const MergeObservation *o, StrView source)
+apply(MergeRecord *r, const MergeObservation *o, StrView source)
 {
+	const ContactValue *state = &r->state;
 	const ContactValue *said = &o->claims.value;
 	const StrView nokey = {NULL, 0};
 	bool		first_sight = o->kind != MK_PATCH;
 	bool		known[CF_COUNT] = {false};
 	ContactValue next = {0};
+	bool		cleared = r->cleared.nitems > 0;
 	int			max = state->nitems + said->nitems + o->claims.nelements + CF_COUNT;
 	int			i = 0;
 	int			j = 0;
@@ -133,9 +166,9 @@ apply(ContactValue *state, const MergeObservation *o, StrView source)
 	{
 		const ContactItem *old = i < state->nitems ? &state->items[i] : NULL;
 		const ContactItem *new = j < said->nitems ? &said->items[j] : NULL;
-		int			r = !old ? 1 : !new ? -1 : contact_item_cmp(old, new);
+		int			c = !old ? 1 : !new ? -1 : contact_item_cmp(old, new);
 
-		if (r < 0)
+		if (c < 0)
 		{
 			const ContactStamp *s = &state->stamps[old->stamp];
 
@@ -149,9 +182,10 @@ apply(ContactValue *state, const MergeObservation *o, StrView source)
 				ContactItem gone = tombstone(old->field, old->key);
 
 				put_cell(&next, &gone, source, o->effective, o->effective, 0);
+				cleared = true;
 			}
 		}
-		else if (r == 0 && contact_item_same(old, new))
+		else if (c == 0 && contact_item_same(old, new))
 		{
 			const ContactStamp *s = &state->stamps[old->stamp];
 
@@ -162,8 +196,8 @@ apply(ContactValue *state, const MergeObservation *o, StrView source)
 		else
 		{
 			put_cell(&next, new, source, o->effective, o->effective,
-					 r > 0 && first_sight && !known[new->field] ? CS_ESTIMATE : 0);
-			if (r == 0)
+					 c > 0 && first_sight && !known[new->field] ? CS_ESTIMATE : 0);
+			if (c == 0)
 				i++;
 			j++;
 		}
@@ -209,7 +243,9 @@ apply(ContactValue *state, const MergeObservation *o, StrView source)
 				next.items[n].flags &= ~CI_PRIMARY;
 	}
 	contact_sort(&next);
-	*state = next;
+	if (cleared)
+		keep_cleared(r, &next, source);
+	r->state = next;
 }
 
 static int
@@ -285,7 +321,7 @@ add_claims(MergeRecord *r, const MergeObservation *o, StrView source)
 		return;
 	if (o->kind != MK_PATCH)
 		note_coverage(r, &o->claims);
-	apply(&r->state, o, source);
+	apply(r, o, source);
 }
 
 static void

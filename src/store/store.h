@@ -68,10 +68,10 @@ typedef struct StoreRecord
 	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
 	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
 	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered, r.merged_into, " \
-	"coalesce(s.settings -> 'duplicates' = 'true', false)"
+	"coalesce(s.settings -> 'duplicates' = 'true', false), r.cleared"
 #define STORE_SOURCE_JOIN \
 	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
-#define STORE_RECORD_NCOLS	24
+#define STORE_RECORD_NCOLS	25
 
 /*
  * The distinct values of a parameter, as the relation u (x) to start a join from,

@@ -528,7 +528,8 @@ static const StoreColumn record_columns[] = {
 	{"version", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID}, {"seen_at", TIMESTAMPTZOID},
 	{"gone_at", TIMESTAMPTZOID}, {"last_effective", TIMESTAMPTZOID}, {"last_raw", TIMESTAMPTZOID},
 	{"last_seq", INT8OID}, {"last_digest", BYTEAOID}, {"same_version_conflicts", INT4OID},
-	{"names", TEXTARRAYOID}, {"state", InvalidOid}, {"covered", TEXTARRAYOID}, {"uncovered", TEXTARRAYOID}
+	{"names", TEXTARRAYOID}, {"state", InvalidOid}, {"covered", TEXTARRAYOID}, {"uncovered", TEXTARRAYOID},
+	{"cleared", InvalidOid}
 };
 
 static Datum
@@ -568,6 +569,10 @@ put_record(StoreRows *rows, StoreRecord *r)
 	store_put(rows, PointerGetDatum(contact_form(&r->m.state)));
 	store_put(rows, store_coverage_array(&r->m.covered));
 	store_put(rows, store_coverage_array(&r->m.uncovered));
+	if (r->m.cleared.nitems > 0)
+		store_put(rows, PointerGetDatum(contact_form(&r->m.cleared)));
+	else
+		store_put_null(rows);
 }
 
 void
@@ -605,16 +610,16 @@ store_save_records(StoreRecord *records, int nrecords)
 				  3, (StoreArray *[]) {&seen, &seen_at, &gone_at});
 	store_run_rows("INSERT INTO contactsync.records (id, source, source_id, contact_id, alive, zombie, created, deleted_at, "
 				   "version, source_modified, seen_at, gone_at, last_effective, last_raw, last_seq, last_digest, "
-				   "same_version_conflicts, names, state, covered, uncovered) "
+				   "same_version_conflicts, names, state, covered, uncovered, cleared) "
 				   "SELECT u.id, u.source, u.source_id, u.contact_id, u.alive, u.zombie, u.created, u.deleted_at, "
 				   "u.version, u.source_modified, u.seen_at, u.gone_at, u.last_effective, u.last_raw, u.last_seq, u.last_digest, "
-				   "u.same_version_conflicts, u.names, u.state, u.covered, u.uncovered FROM u", &fresh);
+				   "u.same_version_conflicts, u.names, u.state, u.covered, u.uncovered, u.cleared FROM u", &fresh);
 	store_run_rows("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, "
 				   "created = u.created, deleted_at = u.deleted_at, version = u.version, "
 				   "source_modified = u.source_modified, seen_at = u.seen_at, gone_at = u.gone_at, "
 				   "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
 				   "last_digest = u.last_digest, same_version_conflicts = u.same_version_conflicts, "
-				   "names = u.names, state = u.state, covered = u.covered, uncovered = u.uncovered "
+				   "names = u.names, state = u.state, covered = u.covered, uncovered = u.uncovered, cleared = u.cleared "
 				   "FROM u WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", &changed);
 }
 

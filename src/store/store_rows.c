@@ -362,6 +362,9 @@ store_read_record(uint64 row, StoreRecord *r)
 	read_coverage(row, 22, &r->m.uncovered);
 	r->m.merged_into = store_text(row, 23);
 	r->many_per_source = get_bool(row, 24);
+	d = store_value(row, 25, &isnull);
+	if (!isnull)
+		contact_deform(DatumGetContactP(d), &r->m.cleared);
 }
 
 void

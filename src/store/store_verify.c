@@ -371,6 +371,8 @@ compare_fold(Sides *s, const StoreRecord *stored, const StoreRecord *computed)
 		add_member(s, "names", json_names(stored), json_names(computed));
 	if (!same_bytes(contact_form(&a->state), contact_form(&b->state)))
 		add_member(s, "state", json_contact(&a->state, true), json_contact(&b->state, true));
+	if (!same_bytes(contact_form(&a->cleared), contact_form(&b->cleared)))
+		add_member(s, "cleared", json_contact(&a->cleared, true), json_contact(&b->cleared, true));
 }
 
 /* A key that a record asserts. */

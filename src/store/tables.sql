@@ -161,6 +161,7 @@ CREATE TABLE contactsync.records (
 	uncovered   text[] NOT NULL DEFAULT '{}',
 	names       text[] NOT NULL DEFAULT '{}',
 	state       contactsync.contact,
+	cleared     contactsync.contact,
 	first_known_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	PRIMARY KEY (tenant_id, id),
 	UNIQUE (tenant_id, source, source_id)
