@@ -33,3 +33,29 @@ SELECT bool_and(decided_at > before) FROM (SELECT decided_at, lag(decided_at) OV
 SAVEPOINT s;
 SELECT undo(0);
 ROLLBACK;
+\set ON_ERROR_STOP 1
+
+-- merged, edited, split: each side has what it had, and what nobody can attribute is asked about
+BEGIN;
+SET search_path = contactsync, pg_catalog;
+SELECT count(add_source(s, 'canonical')) FROM unnest(ARRAY['ma', 'mb']) s;
+SELECT count(ingest('ma', '1', '{"first_name": "Ann", "last_name": "One", "title": "CTO", "note": "same", "emails": ["one@x.org"]}', '2026-01-01'));
+SELECT count(ingest('mb', '1', '{"first_name": "Bea", "last_name": "Two", "title": "CEO", "note": "same", "emails": ["two@x.org"]}', '2026-01-01')), process();
+SELECT find('one@x.org') AS one, find('two@x.org') AS two \gset
+SELECT contact AS one_was FROM contacts WHERE id = :'one' \gset
+SELECT contact AS two_was FROM contacts WHERE id = :'two' \gset
+SELECT merge_contacts(:'one', :'two');
+SELECT id AS merge FROM decisions WHERE kind = 'merge' \gset
+SELECT count(override_field(:'one', f, to_jsonb(v))) FROM (VALUES ('title', 'Chair'), ('note', 'same'), ('nickname', 'Joe')) o (f, v);
+SELECT title, note, nickname, open_conflicts FROM directory;
+SELECT undo(:merge) > 0 AS undone;
+SELECT last_name, title, note, nickname, open_conflicts,
+	contact::jsonb - '{title,nickname}'::text[] = (CASE id WHEN :'one' THEN :'one_was' ELSE :'two_was' END)::contact::jsonb - 'title' AS else_as_it_was
+FROM directory ORDER BY last_name;
+SELECT last_name, field, reason, state, c -> 'value' AS value, c ->> 'source' AS source FROM conflicts k JOIN directory d ON d.id = k.contact_id, jsonb_array_elements(candidates) c
+WHERE state = 'open' ORDER BY last_name, field, c ->> 'candidate';
+-- settled: the one keeps it, the other does not
+SELECT resolve_conflict(k.id, 1) FROM conflicts k WHERE k.contact_id = :'one' AND k.field = 'title' AND k.state = 'open';
+SELECT count(release_override(:'two', f)) AS released FROM unnest(ARRAY['title', 'nickname']) f;
+SELECT last_name, title, nickname, open_conflicts FROM directory ORDER BY last_name;
+ROLLBACK;

@@ -321,7 +321,8 @@ typedef enum MergeReason
 {
 	MC_CANDIDATES,				/* sources disagree under manual_review */
 	MC_STALE,					/* a source says something new since an override */
-	MC_DECISIONS				/* decisions disagree that did not know of each other */
+	MC_DECISIONS,				/* decisions disagree that did not know of each other */
+	MC_SPLIT					/* decided about records that were parted since */
 } MergeReason;
 
 extern const char *const merge_reason_names[];

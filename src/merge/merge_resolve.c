@@ -172,5 +172,8 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 			resolve_members(&s, u->fields, from);
 		}
 	}
+	/* nobody is asked about one who is gone */
+	if (!result->live)
+		result->nconflicts = 0;
 	contact_sort(&result->contact);
 }

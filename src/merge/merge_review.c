@@ -96,7 +96,7 @@ merge_established(MergeResolver *s, ContactField lead, StrView key)
 
 /* ---- decisions ---- */
 
-const char *const merge_reason_names[] = {"candidates", "stale", "decisions"};
+const char *const merge_reason_names[] = {"candidates", "stale", "decisions", "split"};
 
 /*
  * A release ends the force of its target wherever one of the records is that it
@@ -354,6 +354,33 @@ add_decision_candidate(MergeResolver *s, MergeConflict *conflict, const MergeDec
 }
 
 /*
+ * Was it decided about records of which some are another contact's now, while
+ * those that are left say something else?  Then nobody knows whom it was meant for.
+ */
+static bool
+is_unattributed(const MergeResolver *s, const MergeDecision *d)
+{
+	bool		parted = false;
+	bool		claimed = false;
+
+	for (const int64 *r = d->records; *r && !parted && !d->of_list; r++)
+	{
+		parted = true;
+		for (int i = 0; i < s->ninputs && parted; i++)
+			parted = s->inputs[i].record_id != *r;
+	}
+	for (int i = 0; i < s->nclaims && parted; i++)
+	{
+		if (!merge_competes(&s->claims[i]))
+			continue;
+		if (!merge_decides(d, &s->claims[i]))
+			return true;
+		claimed = true;
+	}
+	return parted && !claimed && !d->cleared;
+}
+
+/*
  * Record a cell that a person has to look at, with the claims that compete for
  * it; it is settled if the decision knew every one of them.
  */
@@ -363,19 +390,21 @@ merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView ke
 {
 	const MergeDecision **rivals;
 	int			nrivals = rival_decisions(s, field, member, key, decision, &rivals);
-	MergeConflict *conflict = new_conflict(s, nrivals + s->nclaims);
+	bool		parted = decision && is_unattributed(s, decision);
+	MergeConflict *conflict = new_conflict(s, nrivals + s->nclaims + 1);
 	uint64		all[2] = {0, 1};
 
 	conflict->name = member ? strview_of(contact_field_names[field]) : merge_unit_of(s->policy, field)->name;
 	conflict->field = field;
 	conflict->member = member;
 	conflict->key = key;
-	conflict->reason = nrivals > 0 ? MC_DECISIONS : reason;
 	conflict->decision_id = decision ? decision->id : 0;
-	conflict->open = decision == NULL || nrivals > 0;
+	conflict->open = decision == NULL;
 
 	for (int i = 0; i < nrivals; i++)
 		add_decision_candidate(s, conflict, rivals[i]);
+	if (parted && nrivals == 0)
+		add_decision_candidate(s, conflict, decision);
 	for (int i = 0; i < s->nclaims; i++)
 	{
 		MergeClaim	   *c = &s->claims[i];
@@ -393,6 +422,8 @@ merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView ke
 		out->estimate = !c->witnessed;
 		merge_claim_digest(s, c, out->digest);
 	}
+	conflict->reason = nrivals > 0 ? MC_DECISIONS : parted && !conflict->open ? MC_SPLIT : reason;
+	conflict->open |= nrivals > 0 || parted;
 	for (int i = 0; i < conflict->ncandidates; i++)
 	{
 		uint64		h[2];
@@ -429,7 +460,7 @@ merge_question(MergeResolver *s, ContactField field, bool member, StrView key, c
 	/* a tombstone does not go stale: it falls */
 	for (int i = 0; i < s->nclaims && decision->kind == MD_OVERRIDE && !is_tombstone(decision) && !stale; i++)
 		stale = merge_is_stale(s, decision, &s->claims[i]);
-	if (stale || rival_decisions(s, field, member, key, decision, &rivals) > 0)
+	if (stale || is_unattributed(s, decision) || rival_decisions(s, field, member, key, decision, &rivals) > 0)
 		merge_add_conflict(s, field, member, key, MC_STALE, decision);
 }
 

@@ -784,8 +784,15 @@ class Resolver:
         stale = d.kind == "override" and not tombstone and (
             any(unseen(c, d) and plain(c.value) != plain(d.value) for c in claims) or
             (d.value is not None and any(at > d.at for r, at in withdrawn if rule.admits(r.key[0]))))
-        if rivals or stale:
-            self.conflict(unit, key, rivals, claims)
+        parted = self.parted(d, claims) and not whole
+        if rivals or stale or parted:
+            self.conflict(unit, key, rivals or [d] * parted, claims)
+
+    def parted(self, d, claims):
+        """It was decided about records that are another contact's by now, and those that are left do not say so."""
+        if d.records <= self.c.members:
+            return False
+        return any(plain(c.value) != plain(d.value) for c in claims) if claims else d.value is not None
 
     def conflict(self, unit, key, rivals, claims):
         self.c.conflicts.append(Conflict(self.c.members, unit, key, [DecidedClaim(d) for d in rivals] + claims))
@@ -802,8 +809,9 @@ class Resolver:
         elif self.disputed or (rule.kind == "manual_review" and claims and claims[0].value != decision.value):
             # what it did not see re-opens it, unless all say by now what was decided
             rivals = self.rivals(unit, key)
-            if rivals or any(unseen(c, decision) for c in claims):
-                self.conflict(unit, key, rivals, claims)
+            parted = self.parted(decision, claims)
+            if rivals or parted or any(unseen(c, decision) for c in claims):
+                self.conflict(unit, key, rivals or [decision] * parted, claims)
         else:
             self.question(unit, key, claims, decision, rule, withdrawn(self.live, fields, LEAD.get(unit, fields[0]), key))
         # DESIGN is silent on a decision whose rule has changed since; chosen: it stands
