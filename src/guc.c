@@ -35,9 +35,9 @@ guc_init(void)
 							&guc_clock_tolerance, 300, 0, 86400,
 							PGC_SUSET, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.batch_size",
-							"Events applied in one batch.",
-							NULL,
-							&guc_batch_size, 500, 1, 10000,
+							"Most events applied in one batch.",
+							"A batch ends sooner where its payloads are large.",
+							&guc_batch_size, 2000, 1, 10000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.max_payload",
 							"Largest payload of one event.",

@@ -48,7 +48,9 @@ CREATE FUNCTION contactsync._find(key text) RETURNS SETOF uuid
 			pg_catalog.jsonb_build_object('emails', ARRAY[_find.key], 'phones', ARRAY[_find.key])::contactsync.contact)) k
 		JOIN contactsync.identities i ON i.tenant_id = contactsync.current_tenant() AND i.key = k
 		UNION ALL
-		SELECT s.id FROM contactsync.records s WHERE s.tenant_id = contactsync.current_tenant() AND s.source_id = _find.key))
+		SELECT x.id FROM contactsync.sources s CROSS JOIN LATERAL (SELECT y.id FROM contactsync.records y
+			WHERE y.tenant_id = contactsync.current_tenant() AND y.source = s.name AND y.source_id = _find.key OFFSET 0) x
+		WHERE s.tenant_id = contactsync.current_tenant()))
 	GROUP BY r.contact_id ORDER BY r.contact_id
 $$;
 CREATE FUNCTION contactsync.find(key text) RETURNS SETOF uuid

@@ -70,7 +70,8 @@ typedef struct StoreRecord
 	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered, r.merged_into, " \
 	"coalesce(s.settings -> 'duplicates' = 'true', false), r.cleared"
 #define STORE_SOURCE_JOIN \
-	" JOIN contactsync.sources s ON s.tenant_id = r.tenant_id AND s.name = r.source "
+	" CROSS JOIN LATERAL (SELECT x.* FROM contactsync.sources x " \
+	"WHERE x.tenant_id = contactsync.current_tenant() AND x.name = r.source OFFSET 0) AS s "
 #define STORE_RECORD_NCOLS	25
 
 /*

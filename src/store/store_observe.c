@@ -9,6 +9,7 @@
  */
 #include "postgres.h"
 
+#include "access/detoast.h"
 #include "catalog/pg_type.h"
 #include "common/cryptohash.h"
 #include "common/sha2.h"
@@ -307,8 +308,9 @@ load_records(Event **events, int nevents, int *nrecords)
 	*nrecords = n;
 	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
 	n = store_run("SELECT " STORE_RECORD_COLUMNS ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-				  "WITH ORDINALITY AS u (source, source_id, i) JOIN contactsync.records r "
-				  "ON r.tenant_id = contactsync.current_tenant() AND r.source = u.source AND r.source_id = u.source_id"
+				  "WITH ORDINALITY AS u (source, source_id, i) CROSS JOIN LATERAL (SELECT x.* FROM contactsync.records x "
+				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.source = u.source AND x.source_id = u.source_id "
+				  "OFFSET 0) AS r"
 				  STORE_SOURCE_JOIN,
 				  2, (StoreArray *[]) {&sources, &ids});
 	for (int i = 0; i < n; i++)
@@ -419,8 +421,9 @@ find_known(Event **events, int nevents, StoreRecord *records)
 		return;
 	n = store_run("SELECT u.i, o.id, o.received_at, o.tolerance, o.effective "
 				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
-				  "AS u (record_id, digest, i) JOIN contactsync.observations o "
-				  "ON o.tenant_id = contactsync.current_tenant() AND o.record_id = u.record_id AND o.digest = u.digest",
+				  "AS u (record_id, digest, i) CROSS JOIN LATERAL (SELECT x.* FROM contactsync.observations x "
+				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.record_id = u.record_id AND x.digest = u.digest "
+				  "OFFSET 0) AS o",
 				  3, (StoreArray *[]) {&record, &digest, &index});
 	for (uint64 row = 0; row < n; row++)
 	{
@@ -699,6 +702,28 @@ store_reject(int64 inbox_id, const char *code, const char *reason)
 	settle_inbox(&applied, &failed, &codes, &reasons);
 }
 
+/* What a batch reads into memory, but for its last event. */
+#define MAX_BATCH_PAYLOADS	(32 * 1024 * 1024)
+
+/* How many of the events read make a batch. */
+static uint64
+limit_payloads(uint64 n)
+{
+	Size		size = 0;
+
+	for (uint64 row = 0; row < n; row++)
+	{
+		bool		isnull;
+		Datum		payload = store_value(row, 9, &isnull);
+
+		if (size > MAX_BATCH_PAYLOADS)
+			return row;
+		if (!isnull)
+			size += toast_raw_datum_size(payload);
+	}
+	return n;
+}
+
 int
 store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int *nrecords)
 {
@@ -736,6 +761,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 				  "inferred, received_at, source_modified, tolerance, run FROM contactsync.inbox "
 				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL AND id > ($2)[1] "
 				  "ORDER BY id LIMIT ($1)[1]", 2, (StoreArray *[]) {&max, &position});
+	n = limit_payloads(n);
 	*claimed = n;
 	*nrecords = 0;
 	if (n == 0)

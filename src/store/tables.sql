@@ -170,7 +170,6 @@ CREATE INDEX records_contact_id_idx ON contactsync.records (tenant_id, contact_i
 CREATE INDEX records_notices_idx ON contactsync.records (tenant_id, id)
 	WHERE zombie OR same_version_conflicts > 0 OR uncovered <> '{}';
 CREATE INDEX records_merged_into_idx ON contactsync.records (tenant_id, source, merged_into) WHERE merged_into IS NOT NULL;
-CREATE INDEX records_source_id_idx ON contactsync.records (tenant_id, source_id);
 COMMENT ON TABLE contactsync.records IS 'One row for each record of a source: the fold of its observations.';
 COMMENT ON COLUMN contactsync.records.id IS 'Order in which records became known here; a contact takes its id from its first-known record.';
 COMMENT ON COLUMN contactsync.records.zombie IS 'Deleted, but something newer without proof of life is held for review.';
