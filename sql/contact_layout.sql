@@ -42,3 +42,6 @@ SELECT length(t) AS length,
 	(jsonb_build_object('emails', jsonb_build_array(jsonb_build_object('address', 'a@x.org', 'type', t)))::contact -> 'emails') #>> '{0,type}' = t AS kept
 FROM unnest(ARRAY['work', 'homes', 'profile', 'x', repeat('y', 130)]) t;
 DROP TABLE layout, layout_text;
+-- a day that no calendar has is no time of a stamp
+SELECT '{"title": "x", "_provenance": {"title": {"source": "s", "as_of": "2024-02-29T00:00:00.000000Z", "changed_at": "2024-02-29T00:00:00.000000Z", "flags": []}}}'::contact IS NOT NULL AS leap_day;
+SELECT '{"title": "x", "_provenance": {"title": {"source": "s", "as_of": "2026-02-29T00:00:00.000000Z", "changed_at": "2026-02-28T00:00:00.000000Z", "flags": []}}}'::contact;

@@ -562,7 +562,8 @@ parse_stamp_time(const JsonbValue *v, int64 *result)
 				usec += (*p++ - '0') * fraction;
 		}
 		if (!parse_zone(p, &zone) ||
-			tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 || tm.tm_mday > 31 ||
+			tm.tm_mon < 1 || tm.tm_mon > 12 || tm.tm_mday < 1 ||
+			tm.tm_mday > day_tab[isleap(tm.tm_year)][tm.tm_mon - 1] ||
 			tm.tm_hour < 0 || tm.tm_hour > 23 || tm.tm_min < 0 || tm.tm_min > 59 ||
 			tm.tm_sec < 0 || tm.tm_sec > 59 ||
 			tm2timestamp(&tm, usec, &zone, &t) != 0)

@@ -43,8 +43,12 @@ merge_observation_after(const MergeObservation *o, const MergePosition *p)
 bool
 merge_overruled(const MergeObservation *obs, int nobs, int i)
 {
-	return i + 1 < nobs && version_cmp(&obs[i], &obs[i + 1]) == 0 &&
-		obs[i + 1].kind != MK_DELETE && merge_observation_cmp(&obs[i], &obs[i + 1]) != 0;
+	int			other = i + 1;
+
+	/* copies of it are no other one */
+	while (other < nobs && merge_observation_cmp(&obs[i], &obs[other]) == 0)
+		other++;
+	return other < nobs && version_cmp(&obs[i], &obs[other]) == 0 && obs[other].kind != MK_DELETE;
 }
 
 static int

@@ -261,6 +261,18 @@ findJsonbValueFromContainer(JsonbContainer *container, uint32 flags, JsonbValue 
 	return NULL;
 }
 
+JsonbValue *
+getKeyJsonValueFromContainer(JsonbContainer *container, const char *key, int len, JsonbValue *result)
+{
+	JsonbValue	wanted;
+
+	FUZZ_CHECK(JsonContainerIsObject(container) && result == NULL);
+	wanted.type = jbvString;
+	wanted.val.string.val = unconstify(char *, key);
+	wanted.val.string.len = len;
+	return findJsonbValueFromContainer(container, JB_FOBJECT, &wanted);
+}
+
 /* An iterator is jsonb's by name only. */
 typedef struct Walk
 {
@@ -625,8 +637,37 @@ jsonb_in(PG_FUNCTION_ARGS)
 }
 
 Datum
-DirectFunctionCall1Coll(PGFunction function, Oid collation, Datum argument)
+numeric_out(PG_FUNCTION_ARGS)
 {
-	FUZZ_CHECK(function == jsonb_in);
-	return PointerGetDatum(fuzz_jsonb(DatumGetCString(argument)));
+	return PG_GETARG_DATUM(0);
+}
+
+/* ---- calls of these ---- */
+
+static Datum
+call(PGFunction function, Oid collation, const Datum *arguments, int n)
+{
+	LOCAL_FCINFO(fcinfo, 4);
+
+	InitFunctionCallInfoData(*fcinfo, NULL, n, collation, NULL, NULL);
+	for (int i = 0; i < n; i++)
+	{
+		fcinfo->args[i].value = arguments[i];
+		fcinfo->args[i].isnull = false;
+	}
+	return function(fcinfo);
+}
+
+Datum
+DirectFunctionCall1Coll(PGFunction function, Oid collation, Datum a)
+{
+	return call(function, collation, &a, 1);
+}
+
+Datum
+DirectFunctionCall4Coll(PGFunction function, Oid collation, Datum a, Datum b, Datum c, Datum d)
+{
+	Datum		arguments[] = {a, b, c, d};
+
+	return call(function, collation, arguments, 4);
 }

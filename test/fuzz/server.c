@@ -11,12 +11,15 @@
 
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "common/int.h"
 #include "common/unicode_norm.h"
 #include "mb/pg_wchar.h"
+#include "miscadmin.h"
 #include "utils/builtins.h"
 #include "utils/datetime.h"
 #include "utils/formatting.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 /* ---- checks ---- */
 
@@ -92,6 +95,12 @@ repalloc(void *p, Size size)
 
 	check_size(size);
 	return blocks[i] = realloc(p, size);
+}
+
+void *
+repalloc_huge(void *p, Size size)
+{
+	return repalloc(p, size);
 }
 
 void
@@ -238,6 +247,16 @@ contact_error_report(const ContactError *error, struct Node *escontext)
 	ereport(ERROR, errmsg("%s at %s", error->message, error->path));
 }
 
+/* ---- interrupts ---- */
+
+volatile sig_atomic_t InterruptPending = false;
+
+void
+ProcessInterrupts(void)
+{
+	abort();
+}
+
 /* ---- encodings ---- */
 
 int
@@ -334,6 +353,60 @@ date2j(int y, int m, int d)
 	y += 4800 - a;
 	m += 12 * a - 3;
 	return d + (153 * m + 2) / 5 + 365 * y + y / 4 - y / 100 + y / 400 - 32045;
+}
+
+void
+j2date(int jd, int *year, int *month, int *day)
+{
+	int			a = jd + 32044;
+	int			b = (4 * a + 3) / 146097;
+	int			c = a - 146097 * b / 4;
+	int			d = (4 * c + 3) / 1461;
+	int			e = c - 1461 * d / 4;
+	int			m = (5 * e + 2) / 153;
+
+	*day = e - (153 * m + 2) / 5 + 1;
+	*month = m + 3 - 12 * (m / 10);
+	*year = 100 * b + d - 4800 + m / 10;
+}
+
+const int	day_tab[2][13] = {
+	{31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0},
+	{31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31, 0}
+};
+
+int
+tm2timestamp(struct pg_tm *tm, fsec_t fsec, int *tzp, Timestamp *result)
+{
+	if (!IS_VALID_JULIAN(tm->tm_year, tm->tm_mon, tm->tm_mday))
+		return -1;
+	if (pg_mul_s64_overflow(date2j(tm->tm_year, tm->tm_mon, tm->tm_mday) - POSTGRES_EPOCH_JDATE, USECS_PER_DAY, result) ||
+		pg_add_s64_overflow(*result, ((tm->tm_hour * 60 + tm->tm_min) * 60 + tm->tm_sec) * USECS_PER_SEC + fsec, result))
+		return -1;
+	if (tzp)
+		*result += *tzp * USECS_PER_SEC;
+	return IS_VALID_TIMESTAMP(*result) ? 0 : -1;
+}
+
+int
+timestamp2tm(Timestamp t, int *tzp, struct pg_tm *tm, fsec_t *fsec, const char **tzn, pg_tz *zone)
+{
+	int64		day = t / USECS_PER_DAY;
+	int64		time = t % USECS_PER_DAY;
+
+	FUZZ_CHECK(tzp == NULL);
+	if (time < 0)
+	{
+		time += USECS_PER_DAY;
+		day--;
+	}
+	j2date(day + POSTGRES_EPOCH_JDATE, &tm->tm_year, &tm->tm_mon, &tm->tm_mday);
+	*fsec = time % USECS_PER_SEC;
+	time /= USECS_PER_SEC;
+	tm->tm_sec = time % 60;
+	tm->tm_min = time / 60 % 60;
+	tm->tm_hour = time / 3600;
+	return 0;
 }
 
 struct varlena *
