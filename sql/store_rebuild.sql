@@ -102,6 +102,21 @@ SELECT field, stored, computed FROM rebuild(false) ORDER BY field LIMIT 3;
 SELECT count(*) AS sound FROM verify();
 SELECT operation, cause, changed -> 'last_name' AS last_name FROM audit_log WHERE row_key = :'ann' ORDER BY id DESC LIMIT 1;
 
+-- in any order
+\set VERBOSITY sqlstate
+SET LOCAL client_min_messages = notice;
+SELECT count(*) FROM selftest_convergence(3);
+SET LOCAL client_min_messages = warning;
+SELECT * FROM selftest_convergence(1000, 42);
+SAVEPOINT s;
+SELECT * FROM selftest_convergence(0);
+ROLLBACK TO s;
+\set VERBOSITY terse
+-- what does not fold to what is stored shows here, too
+UPDATE records SET state = '{"last_name": "Evil"}' WHERE id = :rec;
+SELECT DISTINCT problem FROM selftest_convergence(1000, 42) ORDER BY 1;
+SELECT count(*) FROM rebuild(false);
+
 -- a new policy: first what it would do, then what it has left to do, then what it did
 SELECT current, proposed FROM what_if('{"note": {"rule": "source_priority", "sources": ["rb"]}}') WHERE field = 'note';
 SELECT * FROM what_if_conflicts('{"note": {"rule": "source_priority", "sources": ["rb"]}, "title": {"rule": "manual_review"}}');

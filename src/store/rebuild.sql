@@ -26,3 +26,10 @@ COMMENT ON FUNCTION contactsync.what_if_conflicts(contactsync.merge_policy) IS
 GRANT EXECUTE ON FUNCTION contactsync.rebuild(boolean) TO contactsync_admin;
 GRANT EXECUTE ON FUNCTION contactsync.verify(), contactsync.what_if(contactsync.merge_policy), contactsync.what_if_conflicts(contactsync.merge_policy)
 	TO contactsync_admin, contactsync_analyst;
+
+CREATE FUNCTION contactsync.selftest_convergence(n integer DEFAULT 100, seed bigint DEFAULT NULL)
+	RETURNS TABLE (contact_id uuid, problem text)
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_selftest_sql';
+COMMENT ON FUNCTION contactsync.selftest_convergence(integer, bigint) IS
+	'Fold, link and resolve the stored observations of n random contacts, and of all that they are connected with, in random orders, with repetitions and in random batches: a row for each result that differs from what is stored, and so none. A notice gives the seed that repeats the run. Changes nothing and takes no lock. Errors: 22023.';
+GRANT EXECUTE ON FUNCTION contactsync.selftest_convergence(integer, bigint) TO contactsync_admin, contactsync_analyst;

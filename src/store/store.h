@@ -14,6 +14,7 @@
  *	store_audit.c		audit rows of contacts
  *	store_apply.c		process(): the batches, and what calls what
  *	store_explain.c		explain()
+ *	store_verify.h		rebuild(), verify(), what_if(), selftest_convergence()
  *
  * All of it runs inside the guard, under the tenant's lock, within one SPI
  * connection for each batch, whose memory goes with it.  Statements are set-based:
@@ -200,6 +201,8 @@ extern void store_save_records(StoreRecord *records, int nrecords);
  * is not possible.
  */
 extern bool store_step(StoreRecord *r, const MergeObservation *o);
+/* Fold a record from its observations, which are sorted by it. */
+extern void store_fold_one(StoreRecord *r, MergeObservation *obs, int nobs);
 /*
  * Fold those of the records that have refold set from all that is stored of them, and
  * collect the evidence of those that have restamped set, which is set here as well
@@ -233,6 +236,8 @@ typedef struct StoreLinks
 
 /* All that is connected with these records; the evidence as it is stored. */
 extern void store_connect(StoreArray *record_ids, StoreLinks *links);
+/* Cluster them. */
+extern void store_cluster_only(StoreLinks *links);
 /* Cluster them and name the clusters; mint: give an id to those that have none. */
 extern void store_cluster(StoreLinks *links, bool mint);
 /* Link the changed records; the contacts that this touches. */

@@ -98,6 +98,13 @@ store_step(StoreRecord *r, const MergeObservation *o)
 	return true;
 }
 
+void
+store_fold_one(StoreRecord *r, MergeObservation *obs, int nobs)
+{
+	merge_fold(obs, nobs, r->m.sightings, r->source, &r->m);
+	note_names(r, obs, nobs);
+}
+
 static bool
 may_be_reused(const MergeObservation *obs, int nobs)
 {
@@ -154,8 +161,7 @@ store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 		/* which is the next one, where records are sorted by id */
 		while (records[r].id != id)
 			r = (r + 1) % nrecords;
-		merge_fold(obs, k, records[r].m.sightings, records[r].source, &records[r].m);
-		note_names(&records[r], obs, k);
+		store_fold_one(&records[r], obs, k);
 		if (records[r].restamped || may_be_reused(obs, k))
 		{
 			if (!records[r].restamped)

@@ -319,7 +319,7 @@ store_connect(StoreArray *record_ids, StoreLinks *links)
 }
 
 void
-store_cluster(StoreLinks *links, bool mint)
+store_cluster_only(StoreLinks *links)
 {
 	IdentityPolicy policy = load_policy();
 
@@ -339,6 +339,12 @@ store_cluster(StoreLinks *links, bool mint)
 	}
 	identity_cluster(&policy, links->who, links->n, links->decisions, links->ndecisions,
 					 &links->refused, &links->nrefused);
+}
+
+void
+store_cluster(StoreLinks *links, bool mint)
+{
+	store_cluster_only(links);
 	store_name_clusters(links, mint);
 }
 

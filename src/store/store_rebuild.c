@@ -217,8 +217,9 @@ repair_decisions(const StoreArray *decisions)
 	SPI_finish();
 }
 
+/* Fold records anew, or link and resolve what was folded anew. */
 static void
-repair_records(const StoreArray *records)
+repair_records(const StoreArray *records, bool link)
 {
 	for (int from = 0; from < records->n; from += REPAIR_BATCH)
 	{
@@ -231,14 +232,17 @@ repair_records(const StoreArray *records)
 		CHECK_FOR_INTERRUPTS();
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "could not connect to SPI");
-		store_array_init(&contacts, UUIDOID);
-		store_array_init(&causes, INT8OID);
 		store_refold(&ids, 0, true, &folded, &n);
-		store_link(folded, n, &contacts, &causes);
-		for (int i = 0; i < n; i++)
-			if (folded[i].has_contact)
-				store_array_add(&contacts, UUIDPGetDatum(&folded[i].contact_id), false);
-		store_resolve(&contacts, "rebuild", NULL);
+		if (link)
+		{
+			store_array_init(&contacts, UUIDOID);
+			store_array_init(&causes, INT8OID);
+			store_link(folded, n, &contacts, &causes);
+			for (int i = 0; i < n; i++)
+				if (folded[i].has_contact)
+					store_array_add(&contacts, UUIDPGetDatum(&folded[i].contact_id), false);
+			store_resolve(&contacts, "rebuild", NULL);
+		}
 		SPI_finish();
 	}
 }
@@ -305,7 +309,9 @@ run(FunctionCallInfo fcinfo, RebuildMode mode, const char *policy)
 		if (mode == MODE_REPAIR)
 		{
 			repair_decisions(&r.decisions);
-			repair_records(&r.records);
+			/* all of them before any is used: a contact may be made of several */
+			repair_records(&r.records, false);
+			repair_records(&r.records, true);
 			repair_contacts(&r.contacts);
 		}
 	}

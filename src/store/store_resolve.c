@@ -156,6 +156,12 @@ store_input(const StoreRecord *r, MergeInput *in)
 	in->source_class = r->source_class;
 	in->source_id = r->source_id;
 	in->record = r->m;
+	for (int i = 0; i < r->m.state.nitems; i++)
+		if (r->m.state.items[i].stamp < 0)
+			ereport(ERROR,
+					(errcode(ERRCODE_DATA_CORRUPTED),
+					 errmsg("the stored state of record " INT64_FORMAT " has values without stamps", r->id),
+					 errhint("contactsync.rebuild(false) computes it anew.")));
 }
 
 uint64

@@ -365,6 +365,8 @@ compare_fold(Sides *s, const StoreRecord *stored, const StoreRecord *computed)
 	}
 	if (a->same_version_conflicts != b->same_version_conflicts)
 		add_member(s, "same_version_conflicts", json_int(a->same_version_conflicts), json_int(b->same_version_conflicts));
+	if (!strview_same(a->merged_into, b->merged_into))
+		add_member(s, "merged_into", json_view(a->merged_into), json_view(b->merged_into));
 	add_coverage(s, "covered", &a->covered, &b->covered);
 	add_coverage(s, "uncovered", &a->uncovered, &b->uncovered);
 	if (!same_names(stored, computed))
@@ -373,6 +375,15 @@ compare_fold(Sides *s, const StoreRecord *stored, const StoreRecord *computed)
 		add_member(s, "state", json_contact(&a->state, true), json_contact(&b->state, true));
 	if (!same_bytes(contact_form(&a->cleared), contact_form(&b->cleared)))
 		add_member(s, "cleared", json_contact(&a->cleared, true), json_contact(&b->cleared, true));
+}
+
+bool
+store_fold_differs(const StoreRecord *stored, const StoreRecord *computed)
+{
+	Sides		sides = {0};
+
+	compare_fold(&sides, stored, computed);
+	return sides.n > 0;
 }
 
 /* A key that a record asserts. */

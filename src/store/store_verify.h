@@ -5,6 +5,7 @@
  *	store_verify.c		a range of contacts, computed from scratch and compared
  *	store_parallel.c	all ranges, by this process and parallel workers
  *	store_rebuild.c		the SQL functions, and repair
+ *	store_selftest.c	selftest_convergence(): the same in any order
  */
 #ifndef CONTACTSYNC_STORE_VERIFY_H
 #define CONTACTSYNC_STORE_VERIFY_H
@@ -56,6 +57,9 @@ typedef struct StoreComparison
  * is the records that have no contact.  Reads under the active snapshot only.
  */
 extern void store_compare_part(StoreComparison *comparison, int part, int nparts);
+
+/* Does the fold of a record, with its names, differ from what is stored? */
+extern bool store_fold_differs(const StoreRecord *stored, const StoreRecord *computed);
 
 /* store_parallel.c: all parts; parallel workers help where there is much to do. */
 extern void store_compare(StoreComparison *comparison);
