@@ -52,8 +52,8 @@ DECLARE
 	decision bigint;
 BEGIN
 	SELECT r.source_id INTO result FROM contactsync.records r
-	WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = who AND r.source = 'app'
-	ORDER BY r.alive DESC, r.id LIMIT 1;
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = who AND r.source = 'app' AND r.alive
+	ORDER BY r.id LIMIT 1;
 	IF result IS NULL THEN
 		result := pg_catalog.gen_random_uuid();
 		INSERT INTO contactsync.records AS r (source, source_id) VALUES ('app', result) RETURNING r.id INTO made;
