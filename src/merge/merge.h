@@ -50,6 +50,8 @@ typedef struct MergeObservation
 	int64		modified;		/* when the source last changed the record, where
 								 * version is only when it was read;
 								 * MERGE_TIME_MIN = not given */
+	StrView		into;			/* of a delete: id of the record that the source
+								 * merged this one into, or none */
 	ContactClaims claims;
 } MergeObservation;
 
@@ -98,7 +100,8 @@ typedef struct MergeRecord
 								 * gives one; MERGE_TIME_MIN = it does not */
 	MergePosition last;			/* newest observation of any kind */
 	MergePosition reused;		/* the delete after which the source gave the id
-								 * to a new record; set by merge_fold */
+								 * to a new record; set by merge_fold, and by
+								 * its caller where names agree unset again */
 	MergeSightings sightings;
 	StrView		merged_into;	/* id of the record that the source merged it into, if
 								 * that is what it died of */

@@ -472,6 +472,21 @@ merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView so
 	for (int i = 0; i < nobs && !r->alive; i++)
 		r->alive = revives(&obs[i], newest);
 	start = start_of_state(obs, nobs, sighted, &r->reused);
+	/* a merge at the source holds until there is proof that it was taken back */
+	if (!r->alive)
+	{
+		const MergeObservation *merged = NULL;
+
+		for (int i = 0; i < nobs; i++)
+		{
+			if (obs[i].kind == MK_DELETE && obs[i].into.len > 0)
+				merged = &obs[i];
+			else if (merged && revives(&obs[i], merged))
+				merged = NULL;
+		}
+		if (merged)
+			r->merged_into = merged->into;
+	}
 
 	for (int i = 0; i < nobs; i++)
 	{

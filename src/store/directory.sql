@@ -40,12 +40,26 @@ COMMENT ON VIEW contactsync.directory IS
 	'The canonical contacts of the active tenant, every field a column; source and source_id are of the record that names the contact.';
 GRANT SELECT ON contactsync.directory TO contactsync_app, contactsync_analyst, contactsync_admin;
 
+-- The keys that a value has as an exclusive id, of each kind that is declared; see set_identity_policy().
+CREATE FUNCTION contactsync._id_keys(value text) RETURNS text[]
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+	SELECT pg_catalog.array_agg(DISTINCT 'id:' || pg_catalog.regexp_replace(pg_catalog.substr(d.key, 10), '([:\\])', '\\\1', 'g') || ':'
+		|| pg_catalog.lower(pg_catalog.regexp_replace(pg_catalog.btrim(value), '\s+', ' ', 'g')))
+	FROM (SELECT k.key, k.value AS rule FROM contactsync.sources s CROSS JOIN LATERAL pg_catalog.jsonb_each(s.settings -> 'identity') k
+			WHERE s.tenant_id = contactsync.current_tenant()
+		UNION ALL
+		SELECT k.key, k.value FROM pg_catalog.jsonb_each((SELECT p.policy FROM contactsync.identity_policies p
+			WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.version DESC LIMIT 1)) k) d
+	WHERE d.rule = '"exclusive"'
+$$;
 CREATE FUNCTION contactsync._find(key text) RETURNS SETOF uuid
 	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
 	SELECT r.contact_id FROM contactsync.records r
-	WHERE r.tenant_id = contactsync.current_tenant() AND r.alive AND r.contact_id IS NOT NULL AND r.id = ANY (ARRAY(
+	JOIN contactsync.contacts c ON c.tenant_id = r.tenant_id AND c.id = r.contact_id AND c.live
+	WHERE r.tenant_id = contactsync.current_tenant() AND (r.alive OR r.merged_into IS NOT NULL) AND r.id = ANY (ARRAY(
 		SELECT i.record_id FROM pg_catalog.unnest(contactsync.contact_keys(
-			pg_catalog.jsonb_build_object('emails', ARRAY[_find.key], 'phones', ARRAY[_find.key])::contactsync.contact)) k
+				pg_catalog.jsonb_build_object('emails', ARRAY[_find.key], 'phones', ARRAY[_find.key])::contactsync.contact)
+			|| contactsync._id_keys(_find.key)) k
 		JOIN contactsync.identities i ON i.tenant_id = contactsync.current_tenant() AND i.key = k
 		UNION ALL
 		SELECT x.id FROM contactsync.sources s CROSS JOIN LATERAL (SELECT y.id FROM contactsync.records y
@@ -56,7 +70,7 @@ $$;
 CREATE FUNCTION contactsync.find(key text) RETURNS SETOF uuid
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.find(text) IS
-	'Ids of the contacts that a mail address, an international phone number or a source''s own id belongs to.';
+	'Ids of the contacts that a mail address, an international phone number, a source''s own id of a record (of one merged away at the source, too) or an exclusive id belongs to.';
 
 CREATE FUNCTION contactsync._explain(contact_id uuid, field text)
 	RETURNS TABLE (field_ text, rank integer, value jsonb, source text, source_id text, changed_at timestamptz,

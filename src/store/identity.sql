@@ -7,7 +7,8 @@ DECLARE
 	named bigint[];
 BEGIN
 	-- an id is carried by the first-known record of those that kept it in its last split
-	UPDATE contactsync.contact_aliases a SET record_id = c.record_id
+	UPDATE contactsync.contact_aliases a SET record_id = c.record_id,
+		reused_at = (SELECT r.reused_at FROM contactsync.records r WHERE r.tenant_id = contactsync.current_tenant() AND r.id = c.record_id)
 	FROM (SELECT DISTINCT d.contact_id FROM contactsync.decisions d
 			WHERE d.tenant_id = contactsync.current_tenant() AND d.id = ANY (decisions) AND d.kind = 'split') k
 		CROSS JOIN LATERAL (
@@ -33,6 +34,7 @@ CREATE FUNCTION contactsync._current_contact(contact uuid) RETURNS uuid
 	SELECT r.contact_id FROM contactsync.contact_aliases a
 	JOIN contactsync.records r ON r.tenant_id = a.tenant_id AND r.id = a.record_id
 	WHERE a.tenant_id = contactsync.current_tenant() AND a.id = _current_contact.contact
+		AND a.reused_at IS NOT DISTINCT FROM r.reused_at
 $$;
 CREATE FUNCTION contactsync.current_contact(contact uuid) RETURNS uuid
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';

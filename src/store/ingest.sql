@@ -83,7 +83,7 @@ CREATE FUNCTION contactsync._event_fault(source_id text, version timestamptz, ki
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	SELECT CASE
 		WHEN source_id IS NULL OR source_id = '' OR version IS NULL OR kind IS NULL OR seq IS NULL THEN 'null'
-		WHEN kind NOT IN ('snapshot', 'patch', 'delete', 'undelete') THEN 'kind'
+		WHEN kind NOT IN ('snapshot', 'patch', 'delete', 'undelete', 'merge') THEN 'kind'
 		WHEN NOT pg_catalog.isfinite(version) OR NOT coalesce(pg_catalog.isfinite(created), true) THEN 'time'
 		WHEN coverage IS NULL THEN ''
 		WHEN kind = 'patch' THEN 'patch'
@@ -100,7 +100,7 @@ BEGIN
 			RAISE EXCEPTION 'source_id, version, kind and seq must not be null' USING ERRCODE = 'null_value_not_allowed';
 		WHEN 'kind' THEN
 			RAISE EXCEPTION 'unknown kind of event "%"', kind USING ERRCODE = 'invalid_parameter_value',
-				HINT = 'Kinds are snapshot, patch, delete and undelete.';
+				HINT = 'Kinds are snapshot, patch, delete, undelete and merge.';
 		WHEN 'time' THEN
 			RAISE EXCEPTION 'version and created must be finite' USING ERRCODE = 'invalid_parameter_value';
 		WHEN 'patch' THEN
@@ -163,7 +163,7 @@ CREATE FUNCTION contactsync.ingest(source text, source_id text, payload jsonb, v
 	seq bigint DEFAULT 0, idempotency_key text DEFAULT NULL, coverage text[] DEFAULT NULL, created timestamptz DEFAULT NULL) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz) IS
-	'Queue what a source says of one of its records at one version, and return the inbox id; with an idempotency key used before, the former id and nothing else. A payload that cannot be applied stays in inbox with its reason. Errors: 42704 unknown source, 22023, 22004, 54000, 55000 dormant copy.';
+	'Queue what a source says of one of its records at one version, and return the inbox id; kind merge, with the payload {"into": "<id>"}, says that it was merged into another of its records and is gone; with an idempotency key used before, the former id and nothing else. A payload that cannot be applied stays in inbox with its reason. Errors: 42704 unknown source, 22023, 22004, 54000, 55000 dormant copy.';
 
 -- An idempotency key makes an event one of its own; without, a batch is one statement.
 CREATE FUNCTION contactsync._ingest_batch(source text, events jsonb) RETURNS bigint[]

@@ -69,11 +69,11 @@ typedef struct StoreRecord
 	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
 	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
 	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered, r.merged_into, " \
-	"coalesce(s.settings -> 'duplicates' = 'true', false), r.cleared"
+	"coalesce(s.settings -> 'duplicates' = 'true', false), r.cleared, r.reused_at"
 #define STORE_SOURCE_JOIN \
 	" CROSS JOIN LATERAL (SELECT x.* FROM contactsync.sources x " \
 	"WHERE x.tenant_id = contactsync.current_tenant() AND x.name = r.source OFFSET 0) AS s "
-#define STORE_RECORD_NCOLS	25
+#define STORE_RECORD_NCOLS	26
 
 /*
  * The distinct values of a parameter, as the relation u (x) to start a join from,

@@ -50,13 +50,12 @@ text_of(const ContactValue *v, ContactField field)
 #define NAME_COVERS	(CF_BIT(CF_FIRST_NAME) | CF_BIT(CF_LAST_NAME))
 
 /*
- * The names that a record ever had: what it was called after each of its
- * observations, where a patch of one half leaves the other as it was.  Deletes
- * do not make a record forget them, but the use of its id for a new record does.
- * obs is sorted.
+ * The names that a record had before or after a position: what it was called
+ * after each of its observations, where a patch of one half leaves the other as it
+ * was.  Deletes do not make a record forget them.  obs is sorted.
  */
 static void
-note_names(StoreRecord *r, const MergeObservation *obs, int nobs)
+note_names(StoreRecord *r, const MergeObservation *obs, int nobs, const MergePosition *cut, bool after)
 {
 	StrView		first = {NULL, 0};
 	StrView		last = {NULL, 0};
@@ -67,7 +66,7 @@ note_names(StoreRecord *r, const MergeObservation *obs, int nobs)
 		uint32		covers = obs[i].claims.covers & NAME_COVERS;
 
 		if (covers == 0 || obs[i].kind == MK_DELETE || merge_overruled(obs, nobs, i) ||
-			!merge_observation_after(&obs[i], &r->m.reused))
+			merge_observation_after(&obs[i], cut) != after)
 			continue;
 		if (covers & CF_BIT(CF_FIRST_NAME))
 			first = text_of(&obs[i].claims.value, CF_FIRST_NAME);
@@ -75,6 +74,30 @@ note_names(StoreRecord *r, const MergeObservation *obs, int nobs)
 			last = text_of(&obs[i].claims.value, CF_LAST_NAME);
 		note_name(r, last, first);
 	}
+}
+
+/*
+ * The names that a record ever had.  Where its source gave the id to a new record
+ * they are those of that one, unless it is somebody of the same name.
+ */
+static void
+note_all_names(StoreRecord *r, const MergeObservation *obs, int nobs)
+{
+	static const MergePosition start = {.effective = MERGE_TIME_MIN};
+	StrView    *before;
+	int			nbefore;
+
+	if (r->m.reused.effective != MERGE_TIME_MIN)
+	{
+		note_names(r, obs, nobs, &r->m.reused, false);
+		before = r->names;
+		nbefore = r->nnames;
+		note_names(r, obs, nobs, &r->m.reused, true);
+		if (identity_names_agree(nbefore, before, r->nnames, r->names) < 0)
+			return;
+		r->m.reused = start;
+	}
+	note_names(r, obs, nobs, &start, true);
 }
 
 /*
@@ -102,7 +125,7 @@ void
 store_fold_one(StoreRecord *r, MergeObservation *obs, int nobs)
 {
 	merge_fold(obs, nobs, r->m.sightings, r->source, &r->m);
-	note_names(r, obs, nobs);
+	note_all_names(r, obs, nobs);
 }
 
 static bool

@@ -22,6 +22,7 @@ typedef struct ContactAlias
 	int			member;
 	int64		minted_for;
 	int64		minted_at;
+	bool		moved;			/* from a record that has become somebody else's */
 } ContactAlias;
 
 static bool
@@ -45,7 +46,7 @@ pinned_cluster(const StoreLinks *links, int decision, const ContactAlias *aliase
 		return -1;
 	for (int a = 0; a < naliases && cluster < 0; a++)
 		if (memcmp(&aliases[a].id, &links->pinned[decision], UUID_LEN) == 0)
-			cluster = links->who[aliases[a].member].cluster;
+			cluster = aliases[a].member < 0 ? -1 : links->who[aliases[a].member].cluster;
 	if (cluster < 0 || d->kind == ID_SPLIT)
 		return cluster;
 	for (int i = 0; i < d->nothers; i++)
@@ -58,6 +59,47 @@ pinned_cluster(const StoreLinks *links, int decision, const ContactAlias *aliase
 	return -1;
 }
 
+/*
+ * Who carries the ids of a record that its source has given to somebody else:
+ * the first-known of those that were one contact with it; -1 = nobody.
+ */
+static int
+heir(const StoreLinks *links, int member)
+{
+	const StoreRecord *r = &links->members[member];
+
+	for (int i = 0; i < links->n; i++)
+		if (i != member && r->has_contact && links->members[i].has_contact &&
+			memcmp(&links->members[i].contact_id, &r->contact_id, UUID_LEN) == 0)
+			return i;
+	return -1;
+}
+
+static void
+move_aliases(const StoreLinks *links, const ContactAlias *aliases, int naliases)
+{
+	StoreArray	id;
+	StoreArray	record;
+	StoreArray	reused;
+
+	store_array_init(&id, UUIDOID);
+	store_array_init(&record, INT8OID);
+	store_array_init(&reused, TIMESTAMPTZOID);
+	for (int i = 0; i < naliases; i++)
+	{
+		if (!aliases[i].moved || aliases[i].member < 0)
+			continue;
+		store_array_add(&id, UUIDPGetDatum(&aliases[i].id), false);
+		store_array_add(&record, Int64GetDatum(links->members[aliases[i].member].id), false);
+		store_array_add_time(&reused, links->members[aliases[i].member].m.reused.effective);
+	}
+	if (id.n > 0)
+		store_run("UPDATE contactsync.contact_aliases a SET record_id = u.record_id, reused_at = u.reused_at "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+				  "AS u (id, record_id, reused_at) WHERE a.tenant_id = contactsync.current_tenant() AND a.id = u.id",
+				  3, (StoreArray *[]) {&id, &record, &reused});
+}
+
 void
 store_name_clusters(StoreLinks *links, bool mint_missing)
 {
@@ -68,13 +110,15 @@ store_name_clusters(StoreLinks *links, bool mint_missing)
 	StoreArray	ids;
 	StoreArray	minted;
 	StoreArray	minted_for;
+	StoreArray	minted_reused;
 	ContactAlias	   *aliases;
 	uint64		naliases;
 
 	store_array_init(&ids, INT8OID);
 	for (int i = 0; i < n; i++)
 		store_array_add(&ids, Int64GetDatum(links->members[i].id), false);
-	naliases = store_run("SELECT a.record_id, a.id, a.minted_for, a.minted_at FROM "
+	store_array_init(&minted_reused, TIMESTAMPTZOID);
+	naliases = store_run("SELECT a.record_id, a.id, a.minted_for, a.minted_at, a.reused_at FROM "
 						 STORE_EACH_ROW(1, "contact_aliases", "record_id", "a"), 1, (StoreArray *[]) {&ids});
 	aliases = palloc(sizeof(ContactAlias) * Max(naliases, 1));
 	for (int i = 0; i < n; i++)
@@ -89,10 +133,17 @@ store_name_clusters(StoreLinks *links, bool mint_missing)
 		a->id = *DatumGetUUIDP(store_value(row, 2, &isnull));
 		a->minted_for = store_int8(row, 3);
 		a->minted_at = store_time(row, 4);
+		a->moved = store_time(row, 5) != links->members[a->member].m.reused.effective;
+		if (a->moved)
+			a->member = heir(links, a->member);
+		if (a->member < 0)
+			continue;
 		c = who[a->member].cluster;
 		if (best[c] < 0 || better(a, &aliases[best[c]]))
 			best[c] = row;
 	}
+	if (mint_missing)
+		move_aliases(links, aliases, naliases);
 	for (int d = 0; d < links->ndecisions; d++)
 	{
 		int			c = pinned_cluster(links, d, aliases, naliases);
@@ -120,12 +171,14 @@ store_name_clusters(StoreLinks *links, bool mint_missing)
 			links->contact[c] = store_mint();
 			store_array_add(&minted, UUIDPGetDatum(&links->contact[c]), false);
 			store_array_add(&minted_for, Int64GetDatum(links->members[i].id), false);
+			store_array_add_time(&minted_reused, links->members[i].m.reused.effective);
 		}
 	}
 	if (minted.n > 0)
-		store_run("INSERT INTO contactsync.contact_aliases (id, record_id, minted_for) "
-				  "SELECT u.id, u.record_id, u.record_id FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-				  "AS u (id, record_id)", 2, (StoreArray *[]) {&minted, &minted_for});
+		store_run("INSERT INTO contactsync.contact_aliases (id, record_id, minted_for, reused_at) "
+				  "SELECT u.id, u.record_id, u.record_id, u.reused_at "
+				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+				  "AS u (id, record_id, reused_at)", 3, (StoreArray *[]) {&minted, &minted_for, &minted_reused});
 }
 
 /*

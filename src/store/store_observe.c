@@ -62,6 +62,7 @@ digest_event(Event *e)
 		pg_cryptohash_update(ctx, small, sizeof(small)) == 0 &&
 		pg_cryptohash_update(ctx, (const uint8 *) covers.ptr, covers.len) == 0 &&
 		pg_cryptohash_update(ctx, (uint8 *) e->claims, VARSIZE(e->claims)) == 0 &&
+		pg_cryptohash_update(ctx, (const uint8 *) e->o.into.ptr, e->o.into.len) == 0 &&
 		pg_cryptohash_final(ctx, result, sizeof(result)) == 0;
 	pg_cryptohash_free(ctx);
 	if (!ok)
@@ -189,11 +190,34 @@ read_claims(Event *e, const StoreMapping *mapping, Datum coverage, bool nocovera
 	return true;
 }
 
+/* The payload of a merge at the source: {"into": "<id of the record that stays>"}. */
+static bool
+read_merge(Event *e, Datum payload, bool isnull, ContactError *error)
+{
+	JsonbValue	buf;
+	JsonbValue *into = NULL;
+
+	if (!isnull && JB_ROOT_IS_OBJECT(DatumGetJsonbP(payload)))
+		into = getKeyJsonValueFromContainer(&DatumGetJsonbP(payload)->root, "into", 4, &buf);
+	strcpy(error->path, "$.into");
+	if (into == NULL || into->type != jbvString || into->val.string.len == 0)
+		error->message = "expected the id of the record that the source merged this one into";
+	else if (into->val.string.len == e->source_id.len && memcmp(into->val.string.val, e->source_id.ptr, e->source_id.len) == 0)
+		error->message = "a record cannot be merged into itself";
+	else
+	{
+		e->o.into.ptr = into->val.string.val;
+		e->o.into.len = into->val.string.len;
+		return true;
+	}
+	return false;
+}
+
 /* Read a row of the inbox; false, with the fault, if it cannot be applied. */
 static bool
 read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scratch, ContactError *error)
 {
-	static const char *const kinds[] = {"snapshot", "patch", "delete", "undelete"};
+	static const char *const kinds[] = {"snapshot", "patch", "delete", "undelete", "merge"};
 	bool		isnull;
 	Datum		coverage;
 
@@ -206,7 +230,7 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scra
 	e->mapping = mapping;
 	for (int k = 0; k < lengthof(kinds); k++)
 		if (e->kind.len == strlen(kinds[k]) && memcmp(e->kind.ptr, kinds[k], e->kind.len) == 0)
-			e->o.kind = k;
+			e->o.kind = k < MK_UNDELETE + 1 ? k : MK_DELETE;
 	e->o.raw = store_time(row, 5);
 	e->o.seq = store_int8(row, 6);
 	e->o.created = store_time(row, 7);
@@ -221,6 +245,8 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scra
 
 	e->payload = store_value(row, 9, &isnull);
 	e->has_payload = !isnull;
+	if (e->kind.len == 5 && memcmp(e->kind.ptr, "merge", 5) == 0 && !read_merge(e, e->payload, isnull, error))
+		return false;
 	if (isnull && (e->o.kind == MK_SNAPSHOT || e->o.kind == MK_PATCH))
 	{
 		error->message = "a payload is missing";
@@ -459,7 +485,8 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		{"record_id", INT8OID}, {"kind", TEXTOID}, {"version", TIMESTAMPTZOID}, {"effective", TIMESTAMPTZOID},
 		{"seq", INT8OID}, {"digest", BYTEAOID}, {"created", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID},
 		{"inferred", BOOLOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}, {"payload", JSONBOID},
-		{"run", INT8OID}, {"inbox_id", INT8OID}, {"received_at", TIMESTAMPTZOID}, {"tolerance", INTERVALOID}
+		{"run", INT8OID}, {"inbox_id", INT8OID}, {"received_at", TIMESTAMPTZOID}, {"tolerance", INTERVALOID},
+		{"merged_into", TEXTOID}
 	};
 	StoreRows	rows;
 
@@ -493,12 +520,13 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		store_put(&rows, Int64GetDatum(e->inbox_id));
 		store_put_time(&rows, e->received);
 		store_put(&rows, usecs_interval(e->tolerance));
+		store_put_text(&rows, e->o.into);
 	}
 	store_run_rows("INSERT INTO contactsync.observations "
 				   "(record_id, kind, version, effective, seq, digest, created, source_modified, "
-				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance) "
+				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into) "
 				   "SELECT u.record_id, u.kind, u.version, u.effective, u.seq, u.digest, u.created, u.source_modified, "
-				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance FROM u",
+				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into FROM u",
 				   &rows);
 }
 
@@ -532,7 +560,7 @@ static const StoreColumn record_columns[] = {
 	{"gone_at", TIMESTAMPTZOID}, {"last_effective", TIMESTAMPTZOID}, {"last_raw", TIMESTAMPTZOID},
 	{"last_seq", INT8OID}, {"last_digest", BYTEAOID}, {"same_version_conflicts", INT4OID},
 	{"names", TEXTARRAYOID}, {"state", InvalidOid}, {"covered", TEXTARRAYOID}, {"uncovered", TEXTARRAYOID},
-	{"cleared", InvalidOid}
+	{"cleared", InvalidOid}, {"merged_into", TEXTOID}, {"reused_at", TIMESTAMPTZOID}
 };
 
 static Datum
@@ -576,6 +604,8 @@ put_record(StoreRows *rows, StoreRecord *r)
 		store_put(rows, PointerGetDatum(contact_form(&r->m.cleared)));
 	else
 		store_put_null(rows);
+	store_put_text(rows, r->m.merged_into);
+	store_put_time(rows, r->m.reused.effective);
 }
 
 void
@@ -613,16 +643,17 @@ store_save_records(StoreRecord *records, int nrecords)
 				  3, (StoreArray *[]) {&seen, &seen_at, &gone_at});
 	store_run_rows("INSERT INTO contactsync.records (id, source, source_id, contact_id, alive, zombie, created, deleted_at, "
 				   "version, source_modified, seen_at, gone_at, last_effective, last_raw, last_seq, last_digest, "
-				   "same_version_conflicts, names, state, covered, uncovered, cleared) "
+				   "same_version_conflicts, names, state, covered, uncovered, cleared, merged_into, reused_at) "
 				   "SELECT u.id, u.source, u.source_id, u.contact_id, u.alive, u.zombie, u.created, u.deleted_at, "
 				   "u.version, u.source_modified, u.seen_at, u.gone_at, u.last_effective, u.last_raw, u.last_seq, u.last_digest, "
-				   "u.same_version_conflicts, u.names, u.state, u.covered, u.uncovered, u.cleared FROM u", &fresh);
+				   "u.same_version_conflicts, u.names, u.state, u.covered, u.uncovered, u.cleared, u.merged_into, u.reused_at FROM u", &fresh);
 	store_run_rows("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, "
 				   "created = u.created, deleted_at = u.deleted_at, version = u.version, "
 				   "source_modified = u.source_modified, seen_at = u.seen_at, gone_at = u.gone_at, "
 				   "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
 				   "last_digest = u.last_digest, same_version_conflicts = u.same_version_conflicts, "
-				   "names = u.names, state = u.state, covered = u.covered, uncovered = u.uncovered, cleared = u.cleared "
+				   "names = u.names, state = u.state, covered = u.covered, uncovered = u.uncovered, cleared = u.cleared, "
+				   "merged_into = u.merged_into, reused_at = u.reused_at "
 				   "FROM u WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", &changed);
 }
 

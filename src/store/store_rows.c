@@ -365,6 +365,7 @@ store_read_record(uint64 row, StoreRecord *r)
 	d = store_value(row, 25, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.cleared);
+	r->m.reused.effective = store_time(row, 26);
 }
 
 void
@@ -483,17 +484,18 @@ store_coverage_array(const MergeCoverage *coverage)
 static MergeKind
 parse_kind(StrView s)
 {
-	static const char *const names[] = {"snapshot", "patch", "delete", "undelete"};
+	static const char *const names[] = {"snapshot", "patch", "delete", "undelete", "merge"};
 
+	/* what was merged into another is gone */
 	for (int i = 0; i < lengthof(names); i++)
 		if (s.len == strlen(names[i]) && memcmp(s.ptr, names[i], s.len) == 0)
-			return i;
+			return i <= MK_UNDELETE ? i : MK_DELETE;
 	elog(ERROR, "unknown kind of observation");
 }
 
 #define OBSERVATION_COLUMNS \
 	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
-	"o.created, o.source_modified, o.claims, o.covers"
+	"o.created, o.source_modified, o.claims, o.covers, o.merged_into"
 
 uint64
 store_load_observations(StoreArray *record_ids)
@@ -524,6 +526,7 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 	d = store_value(row, 11, &isnull);
 	if (!isnull)
 		store_covers_parse(d, &o->claims);
+	o->into = store_text(row, 12);
 }
 
 /* The policy in force. */

@@ -884,7 +884,8 @@ compare_records(StoreComparison *c, StoreArray *seeds, const Batch *b)
 			found = links.who[k].cluster == k && id_cmp(&links.contact[k], id) == 0;
 		if (found)
 			continue;
-		if (row)
+		/* one that is gone may stay as a dead one: see contact_aliases.reused_at */
+		if (row && row->live)
 		{
 			contact_deform(row->contact, &v);
 			report(c, SD_ORPHAN, id, 0, "contact", json_contact(&v, true), NULL);

@@ -198,6 +198,13 @@ def fold(key, observations, seen=NEVER):
                                   (seen > effective(o) or (shown is not None and shown > position(o))))]
     r.alive, r.zombie, r.span = life(obs, seen, gone)
     cut = reuse(obs, seen, gone)
+    if cut is not None:
+        # somebody else, if the names say so
+        old, new = Record(key), Record(key)
+        evidence(old, [o for o in said if position(o) <= position(cut)])
+        evidence(new, [o for o in said if position(o) > position(cut)])
+        if names_agree(old, new):
+            cut = None
     evidence(r, [o for o in said if cut is None or position(o) > position(cut)])
     r.created = min((o.created for o in r.span if o.created is not None), default=NEVER)
     r.version = max((effective(o) for o in r.span), default=NEVER)
