@@ -147,6 +147,9 @@ is_mark(StrView line, const char *word)
 {
 	int			n = strlen(word);
 
+	/* nearly all lines are told by their first letter */
+	if (line.len == 0 || (vcard_is_alnum(line.ptr[0]) && (line.ptr[0] ^ word[0]) & ~0x20))
+		return false;
 	line = trim(line);
 	if (line.len <= n || pg_strncasecmp(line.ptr, word, n) != 0)
 		return false;
@@ -534,7 +537,8 @@ decode_value(const VcardReader *r, StrView value, LineEncoding encoding,
 		charset = strview(NULL, 0);
 	if (value.len > VCARD_MAX_VALUE || !contact_vcard_decode(&value, charset))
 		return false;
-	prop->value = escape_lines(value);
+	/* a line holds line ends only where it was encoded */
+	prop->value = encoding == ENC_NONE && charset.len == 0 ? value : escape_lines(value);
 	if (prop->value.ptr == value.ptr && value.len > 0)
 		prop->value.ptr = pnstrdup(value.ptr, value.len);	/* was the line's */
 	return prop->value.len <= VCARD_MAX_VALUE;

@@ -156,7 +156,15 @@ contact_vcard_add_metadata(VcardMap *m, StrView key, StrView text)
 	if (text.len == 0)
 		return;
 	initStringInfo(&json);
-	escape_json(&json, pnstrdup(text.ptr, text.len));
+	if (contact_vcard_json_cost(text) == text.len)
+	{
+		/* nothing to escape */
+		appendStringInfoChar(&json, '"');
+		appendBinaryStringInfo(&json, text.ptr, text.len);
+		appendStringInfoChar(&json, '"');
+	}
+	else
+		escape_json(&json, pnstrdup(text.ptr, text.len));
 	item.field = CF_METADATA;
 	item.key = key;
 	item.value = strview(json.data, json.len);

@@ -204,7 +204,7 @@ contact_vcard_map_rest(VcardMap *m)
 
 	drop_used_labels(m);
 	for (int i = 0; i < m->nprops; i++)
-		if (contact_text_clean(m->props[i].value).len == 0)
+		if (m->rest[i] && contact_text_clean(m->props[i].value).len == 0)
 			m->rest[i] = false;
 	for (int i = 0; i < m->nprops; i++)
 	{
