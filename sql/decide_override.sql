@@ -126,6 +126,7 @@ SELECT nickname, open_conflicts FROM directory WHERE id = :'seven';
 SELECT override_field(:'seven', 'nickname', '"newest"') > 0 AS ok;
 SELECT nickname, open_conflicts FROM directory WHERE id = :'seven';
 
+SELECT * FROM verify();
 \set ON_ERROR_STOP 0
 SAVEPOINT s;
 SELECT override_field('00000000-0000-0000-0000-000000000000', 'note', '"x"');

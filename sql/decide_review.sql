@@ -40,6 +40,7 @@ SELECT count(ingest(s, '2', '{"note": "same"}', clock_timestamp() + interval '1 
 SELECT process();
 SELECT state, count(*) FROM conflicts WHERE contact_id = (SELECT find('r2@x.org')) GROUP BY 1 ORDER BY 1;
 
+SELECT * FROM verify();
 \set ON_ERROR_STOP 0
 SAVEPOINT s;
 SELECT assign_conflict(0, 'x');
@@ -69,6 +70,7 @@ SELECT undo(:reverted) > 0 AS undone;
 SELECT contact::jsonb AS now, (SELECT count(*) FROM overrides) AS overrides FROM directory WHERE id = :'who';
 SELECT undo((SELECT undone_by FROM decisions WHERE id = :reverted)) > 0 AS redone;
 SELECT contact::jsonb = contact_as_of(:'who', :'ts')::jsonb AS as_it_was FROM directory WHERE id = :'who';
+SELECT * FROM verify();
 \set ON_ERROR_STOP 0
 SAVEPOINT s;
 SELECT revert_contact(:'who', '2000-01-01');

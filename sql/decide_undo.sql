@@ -29,6 +29,7 @@ SELECT kind, target - :decision AS of_decision, undone_by - :decision AS undone_
 -- decided_at grows, whatever the clock says
 SELECT bool_and(decided_at > before) FROM (SELECT decided_at, lag(decided_at) OVER (ORDER BY id) AS before FROM decisions) d WHERE before IS NOT NULL;
 
+SELECT * FROM verify();
 \set ON_ERROR_STOP 0
 SAVEPOINT s;
 SELECT undo(0);
@@ -58,4 +59,5 @@ WHERE state = 'open' ORDER BY last_name, field, c ->> 'candidate';
 SELECT resolve_conflict(k.id, 1) FROM conflicts k WHERE k.contact_id = :'one' AND k.field = 'title' AND k.state = 'open';
 SELECT count(release_override(:'two', f)) AS released FROM unnest(ARRAY['title', 'nickname']) f;
 SELECT last_name, title, nickname, open_conflicts FROM directory ORDER BY last_name;
+SELECT * FROM verify();
 ROLLBACK;

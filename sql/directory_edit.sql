@@ -84,6 +84,8 @@ UPDATE contactsync.directory SET note = 'no use', nickname = 'Cyd' WHERE id = :'
 SELECT contactsync.undo(id) > 0 AS undone FROM contactsync.decisions WHERE kind = 'link';
 SELECT count(*) FROM contactsync.directory WHERE nickname = 'Cyd' OR id = :'cy';
 
+RESET ROLE;
+SELECT * FROM contactsync.verify();
 -- rights
 SET ROLE cs_edit_analyst;
 SAVEPOINT s;

@@ -141,8 +141,13 @@ $$;
 -- Decisions in force on cells of a unit of the contact that has these records, the latest first.
 CREATE FUNCTION contactsync._in_force(records bigint[], unit text) RETURNS SETOF contactsync.decisions
 	LANGUAGE sql STABLE PARALLEL UNSAFE AS $$
-	SELECT d.* FROM contactsync.decisions d
-	WHERE d.tenant_id = contactsync.current_tenant() AND d.records && _in_force.records AND d.undone_by IS NULL
+	SELECT d.* FROM (
+		SELECT DISTINCT n.decision_id FROM pg_catalog.unnest(_in_force.records) r (id) CROSS JOIN LATERAL (
+			SELECT x.decision_id FROM contactsync.decision_records x
+			WHERE x.tenant_id = contactsync.current_tenant() AND x.record_id = r.id OFFSET 0) n) n
+	CROSS JOIN LATERAL (
+		SELECT x.* FROM contactsync.decisions x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = n.decision_id OFFSET 0) d
+	WHERE d.undone_by IS NULL
 		AND CASE WHEN d.kind IN ('resolve', 'override') THEN contactsync._unit(d.field) = unit ELSE false END
 		AND NOT EXISTS (SELECT FROM contactsync.decisions l
 			WHERE l.tenant_id = d.tenant_id AND l.target = d.id AND l.kind = 'release' AND l.undone_by IS NULL
@@ -306,12 +311,12 @@ CROSS JOIN LATERAL (
 	SELECT DISTINCT r.contact_id FROM contactsync.records r
 	WHERE r.tenant_id = d.tenant_id AND r.id = ANY (d.records)) h
 JOIN contactsync.contacts c ON c.tenant_id = d.tenant_id AND c.id = h.contact_id
-CROSS JOIN LATERAL (
-	SELECT pg_catalog.array_agg(r.id) AS ids FROM contactsync.records r
-	WHERE r.tenant_id = c.tenant_id AND r.contact_id = c.id) mine
 WHERE d.tenant_id = contactsync.current_tenant() AND d.kind = 'override' AND d.undone_by IS NULL
-	AND NOT EXISTS (SELECT FROM contactsync.decisions l
-		WHERE l.tenant_id = d.tenant_id AND l.records && mine.ids AND l.undone_by IS NULL
+	AND NOT EXISTS (SELECT FROM contactsync.records r
+		CROSS JOIN LATERAL (SELECT x.decision_id FROM contactsync.decision_records x
+			WHERE x.tenant_id = r.tenant_id AND x.record_id = r.id OFFSET 0) n
+		CROSS JOIN LATERAL (SELECT x.* FROM contactsync.decisions x WHERE x.tenant_id = r.tenant_id AND x.id = n.decision_id OFFSET 0) l
+		WHERE r.tenant_id = c.tenant_id AND r.contact_id = c.id AND l.undone_by IS NULL
 			AND CASE l.kind WHEN 'release' THEN l.target = d.id
 				WHEN 'override' THEN (l.decided_at, l.id) > (d.decided_at, d.id)
 					AND ((l.field, l.element) = (d.field, d.element) OR l.element = '' AND l.field = contactsync.merge_policy_unit(p.policy, d.field))

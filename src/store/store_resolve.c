@@ -219,9 +219,10 @@ store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
 void
 store_decisions(const MergePolicy *policy, StoreArray *record_ids, MergeDecision **decisions, int *ndecisions, int64 ***members)
 {
-	uint64		n = store_run("SELECT id, field, element, value, chosen, seen, decided_at, records, kind, target "
-							  "FROM contactsync.decisions WHERE tenant_id = contactsync.current_tenant() "
-							  "AND kind IN ('resolve', 'override', 'release') AND undone_by IS NULL AND records && $1",
+	uint64		n = store_run("SELECT d.id, d.field, d.element, d.value, d.chosen, d.seen, d.decided_at, d.records, d.kind, d.target FROM "
+							  "(SELECT DISTINCT n.decision_id FROM " STORE_EACH_ROW(1, "decision_records", "record_id", "n") ") AS n "
+							  "JOIN contactsync.decisions d ON d.tenant_id = contactsync.current_tenant() AND d.id = n.decision_id "
+							  "WHERE d.kind IN ('resolve', 'override', 'release') AND d.undone_by IS NULL",
 							  1, (StoreArray *[]) {record_ids});
 
 	*decisions = palloc0(sizeof(MergeDecision) * Max(n, 1));

@@ -332,7 +332,6 @@ CREATE TABLE contactsync.decisions (
 	decided_by name NOT NULL DEFAULT contactsync._caller(),
 	PRIMARY KEY (tenant_id, id)
 );
-CREATE INDEX decisions_records_idx ON contactsync.decisions USING gin (records);
 CREATE INDEX decisions_contact_id_idx ON contactsync.decisions (tenant_id, contact_id) WHERE contact_id IS NOT NULL;
 CREATE INDEX decisions_target_idx ON contactsync.decisions (tenant_id, target) WHERE target IS NOT NULL;
 CREATE INDEX decisions_part_of_idx ON contactsync.decisions (tenant_id, part_of) WHERE part_of IS NOT NULL;
@@ -450,7 +449,7 @@ ALTER TABLE contactsync.activation OWNER TO contactsync_owner;
 CREATE POLICY shipped ON contactsync.connectors FOR SELECT USING (tenant_id = '*');
 
 GRANT SELECT ON contactsync.records, contactsync.observations, contactsync.identities, contactsync.identity_policies, contactsync.generic_keys,
-	contactsync.refused_links, contactsync.contact_aliases, contactsync.contacts, contactsync.contact_events, contactsync.decisions, contactsync.conflicts,
+	contactsync.refused_links, contactsync.contact_aliases, contactsync.contacts, contactsync.contact_events, contactsync.decisions, contactsync.decision_records, contactsync.conflicts,
 	contactsync.policies, contactsync.sources, contactsync.connectors, contactsync.runs
 	TO contactsync_app, contactsync_analyst, contactsync_admin;
 GRANT SELECT ON contactsync.inbox TO contactsync_admin;
