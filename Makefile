@@ -41,6 +41,7 @@ SQL_PIECES  = src/prologue.sql \
               src/store/identity.sql \
               src/store/review.sql \
               src/store/edit.sql \
+              src/store/compact.sql \
               src/store/history.sql \
               src/store/rebuild.sql \
               src/webhook/webhook.sql \

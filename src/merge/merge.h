@@ -31,8 +31,11 @@ typedef enum MergeKind
 	MK_SNAPSHOT,
 	MK_PATCH,
 	MK_DELETE,
-	MK_UNDELETE
+	MK_UNDELETE,
+	MK_BASE						/* stands for all that came before it */
 } MergeKind;
+
+typedef struct MergeBase MergeBase;
 
 /*
  * One observation.  Versions order by (effective, raw, seq, digest), which is
@@ -53,6 +56,7 @@ typedef struct MergeObservation
 	StrView		into;			/* of a delete: id of the record that the source
 								 * merged this one into, or none */
 	ContactClaims claims;
+	const MergeBase *base;		/* of a base, whose claims are the state */
 } MergeObservation;
 
 /* Where a record's newest observation stands in its version order. */
@@ -114,6 +118,7 @@ typedef struct MergeRecord
 								 * they held last, stamped as it was then */
 } MergeRecord;
 
+extern int	merge_version_cmp(const MergeObservation *a, const MergeObservation *b);
 extern int	merge_observation_cmp(const MergeObservation *a, const MergeObservation *b);
 /* Is an observation of a version after this position? */
 extern bool merge_observation_after(const MergeObservation *o, const MergePosition *p);
@@ -137,6 +142,9 @@ extern void merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings
  * was deleted before): then the caller refolds.
  */
 extern bool merge_fold_step(MergeRecord *r, const MergeObservation *obs, StrView source);
+
+/* Does the state start after the i-th observation, a delete, if after none later? */
+extern bool merge_starts_after(const MergeObservation *obs, int nobs, int i, bool sighted, bool *reused);
 
 /* changed_at as comparisons see it: an estimate becomes min(created, version) or -infinity. */
 extern int64 merge_changed_at(const MergeRecord *r, const ContactStamp *stamp);
@@ -225,6 +233,7 @@ extern void merge_policy_read(const Jsonb *stored, MergePolicy *p);
 typedef struct MergeRun
 {
 	ContactField field;			/* or the unit's lead */
+	uint32		fields;			/* of the unit */
 	StrView		key;			/* metadata key, else empty */
 	int64		at;				/* first version of the run */
 	StrView		bytes;			/* content of the claim; ptr NULL = withdrawn */
@@ -373,6 +382,50 @@ extern void merge_resolve(const MergePolicy *policy,
 /* Digests of all claims on a cell, for MergeDecision.seen; decision names the cell only. */
 extern void merge_seen(const MergePolicy *policy, MergeInput *inputs, int ninputs, const MergeDecision *cell,
 					   uint8 (**seen)[MERGE_DIGEST_LEN], int *nseen);
+
+/* ---- compaction ---- */
+
+/*
+ * What a base keeps of the observations that it stands for, beside the state that
+ * is its claims: with it, whatever comes later has the result that it would have
+ * had with them.
+ */
+struct MergeBase
+{
+	int64		created;		/* least creation time; MERGE_TIME_MIN = none */
+	int64		version;
+	int64		modified;
+	int32		same_version_conflicts;
+	MergeCoverage covered;
+	MergeCoverage uncovered;
+	ContactValue cleared;
+	MergePosition last;			/* newest of them */
+	int			nruns;			/* of cells that were under manual_review */
+	MergeRun   *runs;
+	/* evidence, of the caller */
+	int			nnames;			/* every name */
+	StrView    *names;
+	StrView		first_name;		/* that a patch of the other half completes */
+	StrView		last_name;
+	int			nkeys;
+	struct MergeBaseKey
+	{
+		StrView		key;
+		int64		since;
+		bool		mobile;
+	}		   *keys;
+	int			ndigests;		/* of all of them, sorted */
+	uint8	  (*digests)[MERGE_DIGEST_LEN];
+};
+
+/*
+ * Of the observations below a time, those whose part in the result cannot change
+ * any more: they are moved to the front, and *base is set to stand for them.  Returns how many there are; 0 if
+ * nothing is gained.  The caller adds their evidence and digests.
+ */
+extern int	merge_compact(const MergePolicy *policy, MergeObservation *obs, int nobs,
+						  MergeSightings sightings, StrView source, int64 before,
+						  MergeObservation *result, MergeBase *base);
 
 /* The runs of a record's manual_review cells, from all of its observations. */
 extern void merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,

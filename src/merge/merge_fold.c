@@ -11,8 +11,8 @@
 
 #include "merge/merge.h"
 
-static int
-version_cmp(const MergeObservation *a, const MergeObservation *b)
+int
+merge_version_cmp(const MergeObservation *a, const MergeObservation *b)
 {
 	if (a->effective != b->effective)
 		return a->effective < b->effective ? -1 : 1;
@@ -26,8 +26,12 @@ version_cmp(const MergeObservation *a, const MergeObservation *b)
 int
 merge_observation_cmp(const MergeObservation *a, const MergeObservation *b)
 {
-	int			r = version_cmp(a, b);
+	int			r;
 
+	/* a base stands for what came before all others */
+	if ((a->kind == MK_BASE) != (b->kind == MK_BASE))
+		return a->kind == MK_BASE ? -1 : 1;
+	r = merge_version_cmp(a, b);
 	return r ? r : memcmp(a->digest, b->digest, MERGE_DIGEST_LEN);
 }
 
@@ -48,7 +52,8 @@ merge_overruled(const MergeObservation *obs, int nobs, int i)
 	/* copies of it are no other one */
 	while (other < nobs && merge_observation_cmp(&obs[i], &obs[other]) == 0)
 		other++;
-	return other < nobs && version_cmp(&obs[i], &obs[other]) == 0 && obs[other].kind != MK_DELETE;
+	return other < nobs && obs[i].kind != MK_BASE && merge_version_cmp(&obs[i], &obs[other]) == 0 &&
+		obs[other].kind != MK_DELETE;
 }
 
 static int
@@ -315,6 +320,18 @@ note_coverage(MergeRecord *r, const ContactClaims *said)
 static void
 add_claims(MergeRecord *r, const MergeObservation *o, StrView source)
 {
+	if (o->kind == MK_BASE)
+	{
+		r->created = o->base->created;
+		r->version = o->base->version;
+		r->modified = o->base->modified;
+		r->same_version_conflicts += o->base->same_version_conflicts;
+		r->covered = o->base->covered;
+		r->uncovered = o->base->uncovered;
+		r->cleared = o->base->cleared;
+		r->state = o->claims.value;
+		return;
+	}
 	if (o->created != MERGE_TIME_MIN &&
 		(r->created == MERGE_TIME_MIN || o->created < r->created))
 		r->created = o->created;
@@ -359,7 +376,7 @@ static bool
 revives(const MergeObservation *o, const MergeObservation *delete)
 {
 	return o->kind != MK_DELETE &&
-		(o->created > delete->effective || (o->kind == MK_UNDELETE && version_cmp(o, delete) > 0));
+		(o->created > delete->effective || (o->kind == MK_UNDELETE && merge_version_cmp(o, delete) > 0));
 }
 
 int
@@ -379,7 +396,7 @@ merge_drop_refuted(MergeObservation *obs, int nobs, MergeSightings sightings)
 	nrefuted = 0;
 	for (int i = 0; i < nobs; i++)
 	{
-		if (obs[i].kind != MK_SNAPSHOT || (any && version_cmp(&obs[i], &shown) <= 0))
+		if (obs[i].kind != MK_SNAPSHOT || (any && merge_version_cmp(&obs[i], &shown) <= 0))
 			continue;
 		shown = obs[i];
 		any = true;
@@ -387,7 +404,7 @@ merge_drop_refuted(MergeObservation *obs, int nobs, MergeSightings sightings)
 	for (int i = 0; i < nobs; i++)
 	{
 		if (obs[i].kind == MK_DELETE && obs[i].inferred &&
-			(sightings.seen_at > obs[i].effective || (any && version_cmp(&shown, &obs[i]) > 0)))
+			(sightings.seen_at > obs[i].effective || (any && merge_version_cmp(&shown, &obs[i]) > 0)))
 			refuted[nrefuted++] = obs[i];
 		else
 			obs[n++] = obs[i];
@@ -398,50 +415,56 @@ merge_drop_refuted(MergeObservation *obs, int nobs, MergeSightings sightings)
 }
 
 /*
- * The delete that the state starts after, or NULL if nothing is lost.  A proof
- * of life without content of its own takes back what the delete before it had
- * removed: a bare undelete, and for the newest delete, which is the one that the
- * newest sighting speaks of, that.  Any other starts afresh; a delete of what is
- * dead already removes nothing.  Where the proof is a later creation, the id was
- * given to a new record.
+ * Does the state start after the i-th observation, which is a delete, unless it
+ * starts after a later one?  A proof of life without content of its own takes back
+ * what the delete before it had removed: a bare undelete, and for the newest delete,
+ * which is the one that the newest sighting speaks of, that.  Any other starts
+ * afresh; a delete of what is dead already removes nothing.  Where the proof is a
+ * later creation, the id was given to a new record: reused.
  */
+bool
+merge_starts_after(const MergeObservation *obs, int nobs, int i, bool sighted, bool *reused)
+{
+	const MergeObservation *d = &obs[i];
+	bool		restored = false;
+	bool		content = false;
+	bool		revived = false;
+	int			next;
+
+	/* what bears the delete's own version comes before it */
+	for (next = i + 1; next < nobs; next++)
+	{
+		if (merge_version_cmp(&obs[next], d) == 0)
+			continue;
+		if (obs[next].kind == MK_DELETE)
+			break;
+		content |= is_claim(&obs[next]);
+		restored |= obs[next].kind == MK_UNDELETE && !is_claim(&obs[next]);
+	}
+	restored |= next == nobs && sighted && !content;
+	*reused = false;
+	for (int k = 0; k < next; k++)
+	{
+		revived |= revives(&obs[k], d);
+		*reused |= obs[k].kind != MK_DELETE && obs[k].created > d->effective;
+	}
+	return !restored && (revived || next == nobs);
+}
+
+/* The delete that the state starts after, or NULL if nothing is lost. */
 static const MergeObservation *
 start_of_state(const MergeObservation *obs, int nobs, bool sighted, MergePosition *reused)
 {
 	const MergeObservation *start = NULL;
+	bool		again;
 
 	for (int i = 0; i < nobs; i++)
 	{
-		const MergeObservation *d = &obs[i];
-		bool		restored = false;
-		bool		content = false;
-		bool		revived = false;
-		bool		created = false;
-		int			next;
-
-		if (d->kind != MK_DELETE)
+		if (obs[i].kind != MK_DELETE || !merge_starts_after(obs, nobs, i, sighted, &again))
 			continue;
-		/* what bears the delete's own version comes before it */
-		for (next = i + 1; next < nobs; next++)
-		{
-			if (version_cmp(&obs[next], d) == 0)
-				continue;
-			if (obs[next].kind == MK_DELETE)
-				break;
-			content |= is_claim(&obs[next]);
-			restored |= obs[next].kind == MK_UNDELETE && !is_claim(&obs[next]);
-		}
-		restored |= next == nobs && sighted && !content;
-		for (int k = 0; k < next; k++)
-		{
-			revived |= revives(&obs[k], d);
-			created |= obs[k].kind != MK_DELETE && obs[k].created > d->effective;
-		}
-		if (restored || (!revived && next < nobs))
-			continue;
-		start = d;
-		if (created)
-			set_position(reused, d);
+		start = &obs[i];
+		if (again)
+			set_position(reused, start);
 	}
 	return start;
 }
@@ -459,7 +482,10 @@ merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView so
 	if (nobs == 0)
 		return;
 	qsort(obs, nobs, sizeof(MergeObservation), observation_qsort_cmp);
-	set_position(&r->last, &obs[nobs - 1]);
+	if (obs[nobs - 1].kind == MK_BASE)
+		r->last = obs[nobs - 1].base->last;
+	else
+		set_position(&r->last, &obs[nobs - 1]);
 	nobs = merge_drop_refuted(obs, nobs, sightings);
 
 	for (int i = 0; i < nobs; i++)
@@ -493,7 +519,7 @@ merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView so
 		bool		duplicate = i > 0 && merge_observation_cmp(&obs[i - 1], &obs[i]) == 0;
 
 		if (obs[i].kind == MK_DELETE || duplicate ||
-			(start && version_cmp(&obs[i], start) <= 0))
+			(start && merge_version_cmp(&obs[i], start) <= 0))
 			continue;
 		any = true;
 		/* of two that bear one version the larger wins as a whole */

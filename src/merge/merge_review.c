@@ -540,6 +540,7 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 {
 	MergeObservation *prefix = palloc(sizeof(MergeObservation) * Max(nobs, 1));
 	const MergeSightings unseen = {MERGE_TIME_MIN, MERGE_TIME_MIN};
+	const MergeBase *base;
 	MergeRecord r;
 	int			max = 16;
 	StrView    *keys;
@@ -555,8 +556,12 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 	/* every metadata key that was ever given: one that is gone again is withdrawn */
 	for (int n = 0; n < nobs; n++)
 		nkeys += obs[n].claims.value.nitems;
-	keys = palloc(sizeof(StrView) * Max(nkeys, 1));
+	base = nobs > 0 && obs[0].kind == MK_BASE ? obs[0].base : NULL;
+	keys = palloc(sizeof(StrView) * Max(nkeys + (base ? base->nruns : 0), 1));
 	nkeys = 0;
+	for (int n = 0; base && n < base->nruns; n++)
+		if (base->runs[n].field == CF_METADATA)
+			keys[nkeys++] = base->runs[n].key;
 	for (int n = 0; n < nobs; n++)
 		for (int k = 0; k < obs[n].claims.value.nitems; k++)
 			if (obs[n].claims.value.items[k].field == CF_METADATA)
@@ -588,15 +593,33 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 			StrView		key = u < policy->nunits ? nokey : keys[u - policy->nunits];
 			const MergeUnit *unit = u < policy->nunits ? &policy->units[u] : merge_unit_of(policy, CF_METADATA);
 			MergeRun   *run;
+			bool		reviewed = false;
+			int			known;
 
 			s.rule = u < policy->nunits ? &unit->rule : merge_metadata_rule(policy, key);
 			if (s.rule->kind != MR_MANUAL_REVIEW || (u < policy->nunits && CF_IS_LIST(unit->lead)))
+				continue;
+			/* a base knows how it came to be, where the cell was under review then */
+			known = n == 1 && base ? base->nruns : 0;
+			for (int k = 0; k < known; k++)
+			{
+				const MergeRun *past = &base->runs[k];
+
+				if (past->field != unit->lead || past->fields != unit->fields || strview_cmp(past->key, key) != 0)
+					continue;
+				if (*nruns == max)
+					*runs = repalloc(*runs, sizeof(MergeRun) * (max *= 2));
+				(*runs)[(*nruns)++] = *past;
+				reviewed = true;
+			}
+			if (reviewed)
 				continue;
 			merge_collect(&s, unit->fields, key, unit->lead);
 			if (*nruns == max)
 				*runs = repalloc(*runs, sizeof(MergeRun) * (max *= 2));
 			run = &(*runs)[(*nruns)++];
 			run->field = unit->lead;
+			run->fields = unit->fields;
 			run->key = key;
 			run->at = obs[n - 1].effective;
 			run->complete = s.nclaims > 0 && merge_lead_filled(&s.claims[0], unit->lead);

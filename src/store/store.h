@@ -6,6 +6,7 @@
  *	store_mapping.c		payloads as their source's connector reads them
  *	store_observe.c		inbox -> observations -> records
  *	store_fold.c		records folded from their observations
+ *	store_compact.c		old observations of a record in one
  *	store_evidence.c	observations -> the keys that records assert
  *	store_link.c		records -> clusters
  *	store_name.c		clusters -> contact ids
@@ -48,6 +49,7 @@ typedef struct StoreRecord
 	bool		has_contact;
 	pg_uuid_t	contact_id;
 	MergeRecord m;
+	int64		horizon;		/* newest that was compacted; MERGE_TIME_MIN = nothing was */
 	int			nnames;
 	StrView    *names;
 	bool		many_per_source;	/* its source may hold a person more than once */
@@ -69,11 +71,11 @@ typedef struct StoreRecord
 	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
 	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
 	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered, r.merged_into, " \
-	"coalesce(s.settings -> 'duplicates' = 'true', false), r.cleared, r.reused_at"
+	"coalesce(s.settings -> 'duplicates' = 'true', false), r.cleared, r.reused_at, r.horizon"
 #define STORE_SOURCE_JOIN \
 	" CROSS JOIN LATERAL (SELECT x.* FROM contactsync.sources x " \
 	"WHERE x.tenant_id = contactsync.current_tenant() AND x.name = r.source OFFSET 0) AS s "
-#define STORE_RECORD_NCOLS	26
+#define STORE_RECORD_NCOLS	27
 
 /*
  * The distinct values of a parameter, as the relation u (x) to start a join from,
@@ -204,6 +206,12 @@ extern bool store_step(StoreRecord *r, const MergeObservation *o);
 /* Fold a record from its observations, which are sorted by it. */
 extern void store_fold_one(StoreRecord *r, MergeObservation *obs, int nobs);
 /*
+ * The names that a record had before or after a position; *first and *last: what it
+ * was called last.  obs is sorted.
+ */
+extern void store_note_names(StoreRecord *r, const MergeObservation *obs, int nobs,
+							 const MergePosition *cut, bool after, StrView *first, StrView *last);
+/*
  * Fold those of the records that have refold set from all that is stored of them, and
  * collect the evidence of those that have restamped set, which is set here as well
  * where it may have become less.  Writes nothing.
@@ -213,6 +221,10 @@ extern void store_fold(StoreRecord *records, int nrecords, StoreEvidence *eviden
  * restamp: their evidence, too. */
 extern void store_refold(StoreArray *record_ids, int64 cause_id, bool restamp,
 						 StoreRecord **records, int *nrecords);
+/* store_compact.c: what a base has beside its state, as it is stored */
+extern MergeBase *store_read_base(StrView stored);
+/* Is this the digest of one of the observations that the base stands for? */
+extern bool store_base_knows(const MergeBase *base, const uint8 *digest);
 /* store_fresh.c: records that nothing can link to any other. */
 extern pg_uuid_t store_mint(void);
 extern void store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *evidence);

@@ -134,7 +134,14 @@ store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEviden
 	const ContactValue *v = &o->claims.value;
 	const StrView nokey = {NULL, 0};
 
-	for (int i = 0; i < v->nitems; i++)
+	for (int i = 0; o->kind == MK_BASE && i < o->base->nkeys; i++)
+	{
+		store_array_add_text(&evidence->keys, o->base->keys[i].key);
+		store_array_add(&evidence->records, Int64GetDatum(r->id), false);
+		store_array_add_time(&evidence->since, o->base->keys[i].since);
+		store_array_add(&evidence->mobile, BoolGetDatum(o->base->keys[i].mobile), false);
+	}
+	for (int i = 0; o->kind != MK_BASE && i < v->nitems; i++)
 	{
 		const ContactItem *item = &v->items[i];
 		StringInfoData buf;

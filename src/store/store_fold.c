@@ -54,25 +54,33 @@ text_of(const ContactValue *v, ContactField field)
  * after each of its observations, where a patch of one half leaves the other as it
  * was.  Deletes do not make a record forget them.  obs is sorted.
  */
-static void
-note_names(StoreRecord *r, const MergeObservation *obs, int nobs, const MergePosition *cut, bool after)
+void
+store_note_names(StoreRecord *r, const MergeObservation *obs, int nobs, const MergePosition *cut, bool after,
+				 StrView *first, StrView *last)
 {
-	StrView		first = {NULL, 0};
-	StrView		last = {NULL, 0};
-
 	r->nnames = 0;
+	*first = *last = strview(NULL, 0);
 	for (int i = 0; i < nobs; i++)
 	{
 		uint32		covers = obs[i].claims.covers & NAME_COVERS;
 
-		if (covers == 0 || obs[i].kind == MK_DELETE || merge_overruled(obs, nobs, i) ||
-			merge_observation_after(&obs[i], cut) != after)
+		if (obs[i].kind == MK_DELETE || merge_observation_after(&obs[i], cut) != after)
+			continue;
+		if (obs[i].kind == MK_BASE)
+		{
+			r->nnames = obs[i].base->nnames;
+			r->names = obs[i].base->names;
+			*first = obs[i].base->first_name;
+			*last = obs[i].base->last_name;
+			continue;
+		}
+		if (covers == 0 || merge_overruled(obs, nobs, i))
 			continue;
 		if (covers & CF_BIT(CF_FIRST_NAME))
-			first = text_of(&obs[i].claims.value, CF_FIRST_NAME);
+			*first = text_of(&obs[i].claims.value, CF_FIRST_NAME);
 		if (covers & CF_BIT(CF_LAST_NAME))
-			last = text_of(&obs[i].claims.value, CF_LAST_NAME);
-		note_name(r, last, first);
+			*last = text_of(&obs[i].claims.value, CF_LAST_NAME);
+		note_name(r, *last, *first);
 	}
 }
 
@@ -86,18 +94,20 @@ note_all_names(StoreRecord *r, const MergeObservation *obs, int nobs)
 	static const MergePosition start = {.effective = MERGE_TIME_MIN};
 	StrView    *before;
 	int			nbefore;
+	StrView		first;
+	StrView		last;
 
 	if (r->m.reused.effective != MERGE_TIME_MIN)
 	{
-		note_names(r, obs, nobs, &r->m.reused, false);
+		store_note_names(r, obs, nobs, &r->m.reused, false, &first, &last);
 		before = r->names;
 		nbefore = r->nnames;
-		note_names(r, obs, nobs, &r->m.reused, true);
+		store_note_names(r, obs, nobs, &r->m.reused, true, &first, &last);
 		if (identity_names_agree(nbefore, before, r->nnames, r->names) < 0)
 			return;
 		r->m.reused = start;
 	}
-	note_names(r, obs, nobs, &start, true);
+	store_note_names(r, obs, nobs, &start, true, &first, &last);
 }
 
 /*

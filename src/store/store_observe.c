@@ -34,6 +34,7 @@ typedef struct Event
 	const StoreMapping *mapping;
 	int			record;			/* index of its record */
 	bool		stored;			/* was not known before */
+	bool		late;			/* not newer than what was compacted */
 	bool		more;			/* asserts a key that its record did not show then */
 	int64		received;		/* its receipt, and what a clock might then run ahead */
 	int64		tolerance;
@@ -306,6 +307,7 @@ begin_records(StoreRecord *records, int nrecords, Event **events, int nevents)
 		r->source_id = events[i]->source_id;
 		r->source_class = events[i]->mapping->source_class;
 		merge_record_init(&r->m);
+		r->horizon = MERGE_TIME_MIN;
 		r->fresh = r->relink = true;
 	}
 }
@@ -460,6 +462,9 @@ find_known(Event **events, int nevents, StoreRecord *records)
 		e->stored = false;
 		if (!earlier_receipt(e, store_time(row, 3), interval_usecs(store_value(row, 4, &isnull))))
 			continue;
+		/* nothing is moved to before what was compacted */
+		if (r->horizon != MERGE_TIME_MIN && e->o.effective <= r->horizon)
+			continue;
 		store_array_add(&id, Int64GetDatum(store_int8(row, 2)), false);
 		store_array_add_time(&received, e->received);
 		store_array_add(&tolerance, usecs_interval(e->tolerance), false);
@@ -477,6 +482,54 @@ find_known(Event **events, int nevents, StoreRecord *records)
 				  4, (StoreArray *[]) {&id, &received, &tolerance, &effective});
 }
 
+/*
+ * What was compacted is closed: an event that is not newer is known, if the base
+ * stands for it, or late.  Say so once.
+ */
+static void
+find_late(Event **events, int nevents, StoreRecord *records)
+{
+	StoreArray	ids;
+	MergeBase **bases;
+	int64	   *owners;
+	uint64		n;
+	unsigned long nlate = 0;
+
+	store_array_init(&ids, INT8OID);
+	for (int i = 0; i < nevents; i++)
+	{
+		const StoreRecord *r = &records[events[i]->record];
+
+		events[i]->late = events[i]->stored && r->horizon != MERGE_TIME_MIN && events[i]->o.effective <= r->horizon;
+		if (events[i]->late)
+			store_array_add(&ids, Int64GetDatum(r->id), false);
+	}
+	if (ids.n == 0)
+		return;
+	n = store_run("SELECT o.record_id, o.base FROM " STORE_EACH_ROW(1, "observations", "record_id", "o")
+				  "WHERE o.kind = 'base'", 1, (StoreArray *[]) {&ids});
+	bases = palloc(sizeof(MergeBase *) * Max(n, 1));
+	owners = palloc(sizeof(int64) * Max(n, 1));
+	for (uint64 row = 0; row < n; row++)
+	{
+		owners[row] = store_int8(row, 1);
+		bases[row] = store_read_base(store_text(row, 2));
+	}
+	for (int i = 0; i < nevents; i++)
+	{
+		for (uint64 k = 0; events[i]->late && k < n; k++)
+			if (owners[k] == records[events[i]->record].id && store_base_knows(bases[k], events[i]->o.digest))
+				events[i]->late = events[i]->stored = false;
+		nlate += events[i]->late;
+	}
+	if (nlate > 0)
+		ereport(NOTICE,
+				(errmsg_plural("%lu observation came too late to be merged",
+							   "%lu observations came too late to be merged", nlate, nlate),
+				 errdetail("They are not newer than what their records were compacted to."),
+				 errhint("See contactsync.late_observations.")));
+}
+
 /* Store the observations that are new, and mark their events. */
 static void
 store_observations(Event **events, int nevents, StoreRecord *records)
@@ -486,11 +539,12 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		{"seq", INT8OID}, {"digest", BYTEAOID}, {"created", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID},
 		{"inferred", BOOLOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}, {"payload", JSONBOID},
 		{"run", INT8OID}, {"inbox_id", INT8OID}, {"received_at", TIMESTAMPTZOID}, {"tolerance", INTERVALOID},
-		{"merged_into", TEXTOID}
+		{"merged_into", TEXTOID}, {"late", BOOLOID}
 	};
 	StoreRows	rows;
 
 	find_known(events, nevents, records);
+	find_late(events, nevents, records);
 	store_rows_init(&rows, columns, lengthof(columns));
 	for (int i = 0; i < nevents; i++)
 	{
@@ -521,12 +575,15 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		store_put_time(&rows, e->received);
 		store_put(&rows, usecs_interval(e->tolerance));
 		store_put_text(&rows, e->o.into);
+		store_put(&rows, BoolGetDatum(e->late));
+		/* what is late is kept, and no more */
+		e->stored = !e->late;
 	}
 	store_run_rows("INSERT INTO contactsync.observations "
 				   "(record_id, kind, version, effective, seq, digest, created, source_modified, "
-				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into) "
+				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, late) "
 				   "SELECT u.record_id, u.kind, u.version, u.effective, u.seq, u.digest, u.created, u.source_modified, "
-				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into FROM u",
+				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into, u.late FROM u",
 				   &rows);
 }
 

@@ -366,6 +366,7 @@ store_read_record(uint64 row, StoreRecord *r)
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.cleared);
 	r->m.reused.effective = store_time(row, 26);
+	r->horizon = store_time(row, 27);
 }
 
 void
@@ -484,24 +485,24 @@ store_coverage_array(const MergeCoverage *coverage)
 static MergeKind
 parse_kind(StrView s)
 {
-	static const char *const names[] = {"snapshot", "patch", "delete", "undelete", "merge"};
+	static const char *const names[] = {"snapshot", "patch", "delete", "undelete", "base", "merge"};
 
 	/* what was merged into another is gone */
 	for (int i = 0; i < lengthof(names); i++)
 		if (s.len == strlen(names[i]) && memcmp(s.ptr, names[i], s.len) == 0)
-			return i <= MK_UNDELETE ? i : MK_DELETE;
+			return i <= MK_BASE ? i : MK_DELETE;
 	elog(ERROR, "unknown kind of observation");
 }
 
 #define OBSERVATION_COLUMNS \
 	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
-	"o.created, o.source_modified, o.claims, o.covers, o.merged_into"
+	"o.created, o.source_modified, o.claims, o.covers, o.merged_into, o.base"
 
 uint64
 store_load_observations(StoreArray *record_ids)
 {
 	return store_run("SELECT " OBSERVATION_COLUMNS " FROM " STORE_EACH_ROW(1, "observations", "record_id", "o")
-					 "ORDER BY o.record_id", 1, (StoreArray *[]) {record_ids});
+					 "WHERE NOT o.late ORDER BY o.record_id", 1, (StoreArray *[]) {record_ids});
 }
 
 void
@@ -527,6 +528,8 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 	if (!isnull)
 		store_covers_parse(d, &o->claims);
 	o->into = store_text(row, 12);
+	if (o->kind == MK_BASE)
+		o->base = store_read_base(store_text(row, 13));
 }
 
 /* The policy in force. */

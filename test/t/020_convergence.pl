@@ -2,6 +2,9 @@
 # of copies they come: through the real ingest and process.
 use strict;
 use warnings;
+use FindBin;
+use lib $FindBin::Bin;
+use Histories;
 use List::Util qw(shuffle);
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
@@ -32,6 +35,7 @@ my @policies = (
 	q{{"job": "oldest", "nickname": {"rule": "most_frequent", "sources": ["crm"], "only": true}, "phones": "oldest", "tags": "most_frequent",
 		"work": {"rule": "manual_review", "members": ["title", "note"]}, "metadata.k": "oldest", "name": "manual_review", "emails": "verified_first"}});
 
+<<<<<<< HEAD
 sub pick { return $_[ int rand @_ ] }
 
 sub random_payload
@@ -106,9 +110,11 @@ my $content = q{
 		FROM contactsync.observations o JOIN contactsync.records r ON r.id = record_id ORDER BY 1, 2, 3;
 };
 
+=======
+>>>>>>> 804ef40 (Compact old observations into a base; keep what comes too late apart)
 for my $history (1 .. 4)
 {
-	my @templates = map { random_event() } 1 .. 350;
+	my @templates = map { random_event(20, 1) } 1 .. 350;
 	my @events = (map({ receive($_) } @templates), map { receive($_) } grep { /RECEIPT/ } @templates);
 	my $first;
 	my $policy = $policies[($history - 1) % @policies];
@@ -129,22 +135,11 @@ for my $history (1 .. 4)
 		$sql .= 'SELECT contactsync.process();';
 		$node->safe_psql('postgres', $sql);
 		is($node->safe_psql('postgres', 'SELECT count(*) FROM contactsync.inbox'), '0', "history $history, order $round: all applied");
-		my $got = $node->safe_psql('postgres', $content);
+		my $got = $node->safe_psql('postgres', $Histories::content);
 		$first = $got if $round == 1;
 		ok($got eq $first, "history $history, order $round, batches of $batch: the same contacts")
 		  or diag("SEED=$seed\n" . first_difference($first, $got));
 	}
-}
-
-sub first_difference
-{
-	my @a = split /\n/, $_[0];
-	my @b = split /\n/, $_[1];
-	for my $i (0 .. ($#a > $#b ? $#a : $#b))
-	{
-		return "- " . ($a[$i] // '') . "\n+ " . ($b[$i] // '') if ($a[$i] // '') ne ($b[$i] // '');
-	}
-	return '';
 }
 
 $node->stop;
