@@ -3,9 +3,11 @@
  *		A provider's JSON to ours, by a mapping that is data.
  *
  * A mapping has the shape of a contact.  A string that starts with "$" is an
- * SQL/JSON path into the payload, any other value stands for itself; a list
- * holds templates of elements, and a template with "$each" is repeated for
- * every item that this path finds, which is then the "$" of its other members.
+ * SQL/JSON path into the payload, any other value stands for itself; an array for
+ * a single field holds paths, of which the first counts that finds something.  A
+ * list holds templates of elements, and a template with "$each" is repeated for
+ * every item that this path finds, which is then the "$" of its other members;
+ * with "$split", for every part of a text.
  *
  * A mapped snapshot speaks only about the fields that its mapping names.
  */
@@ -160,17 +162,23 @@ map_element(const JsonbValue *template, Jsonb *payload, JsonbParseState **state,
 	if (template->type == jbvString)
 	{
 		JsonbValue	found = *template;
+		Jsonb	   *all;
 
-		if (is_path(template))
+		if (!is_path(template))
 		{
-			if (!contact_map_find(template, payload, &found))
-				return;
+			push(state, WJB_ELEM, &found);
+			return;
+		}
+		all = find_all(template, payload);
+		for (int i = 0; i < JB_ROOT_COUNT(all); i++)
+		{
+			found = *getIthJsonbValueFromContainer(&all->root, i);
 			*spoken = true;
 			if (found.type == jbvNull)
-				return;
+				continue;
 			to_text(&found);
+			push(state, WJB_ELEM, &found);
 		}
-		push(state, WJB_ELEM, &found);
 		return;
 	}
 	if (template->type != jbvBinary || !JsonContainerIsObject(template->val.binary.data))
@@ -183,7 +191,7 @@ map_element(const JsonbValue *template, Jsonb *payload, JsonbParseState **state,
 		JsonbValue	key = v;
 
 		(void) JsonbIteratorNext(&it, &v, true);
-		if (key_is(&key, "$each") || n == lengthof(keys))
+		if (key_is(&key, "$each") || key_is(&key, "$split") || n == lengthof(keys))
 			continue;
 		keys[n] = key;
 		values[n] = v;
@@ -211,6 +219,33 @@ map_element(const JsonbValue *template, Jsonb *payload, JsonbParseState **state,
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
+/* An element for each part of a text, less the blanks around it. */
+static void
+map_parts(const JsonbValue *template, const JsonbValue *text, const JsonbValue *separator, JsonbParseState **state, bool *spoken)
+{
+	const char *p = text->val.string.val;
+	const char *end = p + text->val.string.len;
+
+	while (p <= end)
+	{
+		const char *stop = p;
+		JsonbValue	part = {.type = jbvString};
+
+		while (stop < end && (end - stop < separator->val.string.len ||
+							  memcmp(stop, separator->val.string.val, separator->val.string.len) != 0))
+			stop++;
+		part.val.string.val = (char *) p;
+		part.val.string.len = stop - p;
+		while (part.val.string.len > 0 && part.val.string.val[0] == ' ')
+			part.val.string.val++, part.val.string.len--;
+		while (part.val.string.len > 0 && part.val.string.val[part.val.string.len - 1] == ' ')
+			part.val.string.len--;
+		if (part.val.string.len > 0)
+			map_element(template, as_jsonb(&part), state, spoken);
+		p = stop + separator->val.string.len;
+	}
+}
+
 /* A list from its templates. */
 static JsonbValue *
 map_list(const JsonbValue *templates, Jsonb *payload, JsonbParseState **state, bool *spoken)
@@ -224,9 +259,15 @@ map_list(const JsonbValue *templates, Jsonb *payload, JsonbParseState **state, b
 	while ((token = JsonbIteratorNext(&it, &v, true)) == WJB_ELEM)
 	{
 		JsonbValue *each = NULL;
+		JsonbValue *split = NULL;
 
 		if (v.type == jbvBinary && JsonContainerIsObject(v.val.binary.data))
+		{
 			each = getKeyJsonValueFromContainer(v.val.binary.data, "$each", 5, NULL);
+			split = getKeyJsonValueFromContainer(v.val.binary.data, "$split", 6, NULL);
+			if (split && (split->type != jbvString || split->val.string.len == 0))
+				split = NULL;
+		}
 		if (each && each->type == jbvString)
 		{
 			Jsonb	   *all = find_all(each, payload);
@@ -234,15 +275,50 @@ map_list(const JsonbValue *templates, Jsonb *payload, JsonbParseState **state, b
 
 			for (int i = 0; i < n; i++)
 			{
+				JsonbValue *item = getIthJsonbValueFromContainer(&all->root, i);
+
 				CHECK_FOR_INTERRUPTS();
 				*spoken = true;
-				map_element(&v, as_jsonb(getIthJsonbValueFromContainer(&all->root, i)), state, spoken);
+				if (split && item->type == jbvString)
+					map_parts(&v, item, split, state, spoken);
+				else
+					map_element(&v, as_jsonb(item), state, spoken);
 			}
 		}
 		else
 			map_element(&v, payload, state, spoken);
 	}
 	return pushJsonbValue(state, WJB_END_ARRAY, NULL);
+}
+
+static bool
+is_list(const JsonbValue *key)
+{
+	int			field = contact_field_lookup(key->val.string.val, key->val.string.len);
+
+	return field >= 0 && CF_IS_LIST(field);
+}
+
+/* What the first of some paths finds that finds something; null only if no other does. */
+static bool
+find_first(JsonbContainer *paths, Jsonb *payload, JsonbValue *result)
+{
+	bool		any = false;
+
+	for (int i = 0; i < JsonContainerSize(paths); i++)
+	{
+		JsonbValue *path = getIthJsonbValueFromContainer(paths, i);
+		JsonbValue	found;
+
+		if (path->type != jbvString || !is_path(path) || !contact_map_find(path, payload, &found))
+			continue;
+		if (!any || found.type != jbvNull)
+			*result = found;
+		any = true;
+		if (found.type != jbvNull)
+			return true;
+	}
+	return any;
 }
 
 /*
@@ -265,7 +341,18 @@ contact_map(Jsonb *map, Jsonb *payload, bool patch)
 		bool		spoken = false;
 
 		(void) JsonbIteratorNext(&it, &v, true);
-		if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data))
+		if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data) &&
+			!is_list(&key))
+		{
+			JsonbValue	found;
+
+			if (!find_first(v.val.binary.data, payload, &found))
+				continue;
+			to_text(&found);
+			push(&state, WJB_KEY, &key);
+			push(&state, WJB_VALUE, &found);
+		}
+		else if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data))
 		{
 			JsonbParseState *list = NULL;
 			JsonbValue *elements = map_list(&v, payload, &list, &spoken);

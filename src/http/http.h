@@ -60,6 +60,7 @@ typedef struct HttpExchange
 	char		content_type[128];
 	char		location[1024];
 	char		link[4096];		/* header Link; empty = none, or too long */
+	int64		date;			/* header Date, in seconds since 1970; -1 = none */
 	int			retry_after;	/* seconds, as the server asks; -1 = it does not */
 	int64		requests_left;	/* X-RateLimit-Remaining and its kin; -1 = not said */
 	int64		limit_reset_ms; /* until there are more; -1 = not said */

@@ -242,6 +242,13 @@ take_header(char *line, size_t size, size_t n, void *userp)
 		copy_value(x->content_type, sizeof(x->content_type), v, vlen);
 	else if ((v = header_value(line, len, "location", &vlen)) != NULL)
 		copy_value(x->location, sizeof(x->location), v, vlen);
+	else if ((v = header_value(line, len, "date", &vlen)) != NULL)
+	{
+		char		date[64];
+
+		copy_value(date, sizeof(date), v, vlen);
+		x->date = (int64) curl_getdate(date, NULL);
+	}
 	else if ((v = header_value(line, len, "link", &vlen)) != NULL)
 	{
 		size_t		n_so_far = strlen(x->link);
@@ -423,7 +430,7 @@ transfer_init(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 		return false;
 	x->owner = r->owner;
 	x->retry_after = -1;
-	x->requests_left = x->limit_reset_ms = -1;
+	x->date = x->requests_left = x->limit_reset_ms = -1;
 	x->url = strdup(r->url);
 	x->body = calloc(1, 1);
 	t->size = 1;

@@ -179,12 +179,12 @@ BEGIN
 	FOR e IN SELECT m.key, m.value FROM pg_catalog.jsonb_each(spec -> 'map') m LOOP
 		IF e.key <> ALL (ARRAY['first_name', 'middle_name', 'last_name', 'prefix', 'suffix', 'nickname', 'company', 'department',
 				'title', 'birthday', 'note', 'photo', 'emails', 'phones', 'addresses', 'urls', 'tags', 'metadata'])
-			OR pg_catalog.jsonb_typeof(e.value) <> (CASE
-				WHEN e.key = 'metadata' THEN 'object'
-				WHEN e.key IN ('emails', 'phones', 'addresses', 'urls', 'tags') THEN 'array' ELSE 'string' END) THEN
+			OR pg_catalog.jsonb_typeof(e.value) <> ALL (CASE
+				WHEN e.key = 'metadata' THEN ARRAY['object']
+				WHEN e.key IN ('emails', 'phones', 'addresses', 'urls', 'tags') THEN ARRAY['array'] ELSE ARRAY['string', 'array'] END) THEN
 			RAISE EXCEPTION 'invalid connector: no such field, or not of its form' USING ERRCODE = 'invalid_parameter_value',
 				DETAIL = 'JSON path: $.map.' || e.key,
-				HINT = 'A single field is mapped by a path, a list by an array of templates, metadata by an object of paths.';
+				HINT = 'A single field is mapped by a path or an array of them, a list by an array of templates, metadata by an object of paths.';
 		END IF;
 	END LOOP;
 	FOR e IN SELECT p #>> '{}' AS path FROM pg_catalog.jsonb_path_query(spec -> 'map', 'strict $.** ? (@.type() == "string" && @ starts with "$")') p LOOP

@@ -244,7 +244,9 @@ BEGIN
 		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, source_modified, payload, sighted, run,
 			failed_at, error_code, error)
 		SELECT r.source, u.id, CASE u.kind WHEN 'gone' THEN 'delete' ELSE u.kind END, coalesce(u.version, r.stamp),
-			CASE WHEN u.version IS NULL THEN (r.attempt::bigint << 48) + (r.pages::bigint << 20) + u.i ELSE 0 END,
+			CASE WHEN u.version IS NULL THEN (r.attempt::bigint << 48) + (r.pages::bigint << 20) + u.i
+				-- what changed at a moment comes before the state as of that moment
+				WHEN u.kind = 'patch' THEN -1 ELSE 0 END,
 			u.created, u.modified, u.payload, r.stamp, r.id,
 			CASE WHEN u.fault IS NOT NULL THEN pg_catalog.clock_timestamp() END,
 			CASE WHEN u.fault IS NOT NULL THEN '22P02' END, u.fault

@@ -256,6 +256,8 @@ set_oauth(SyncRun *run, SyncAuth *a, Grant grant)
 static TimestampTz
 secret_changed_at(const char *source, const char *name)
 {
+	/* SPI leaves its own context behind, which ends before the run does */
+	MemoryContext old = CurrentMemoryContext;
 	StoreArray	texts;
 
 	store_array_init(&texts, TEXTOID);
@@ -264,6 +266,7 @@ secret_changed_at(const char *source, const char *name)
 	(void) store_run("SELECT s.changed_at FROM contactsync.source_secrets s "
 					 "WHERE s.tenant_id = contactsync.current_tenant() AND s.source = ($1)[1] AND s.name = ($1)[2]",
 					 1, (StoreArray *[]) {&texts});
+	MemoryContextSwitchTo(old);
 	return SPI_processed > 0 ? store_time(0, 1) : DT_NOBEGIN;
 }
 

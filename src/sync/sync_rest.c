@@ -6,7 +6,9 @@
  * "list" again, from a token that the provider gave or from a time.  By time, it
  * asks for what changed since the greatest version that an earlier run saw, less
  * an overlap: stamps of a provider need not become visible in their order, and
- * what comes twice changes nothing.
+ * what comes twice changes nothing.  That version counts no further than to when
+ * the run began, by the provider's clock: what changes while a run reads may have
+ * been passed already.
  *
  * The cursor says of which description it is the cursor: another choice of fields
  * or another filter needs a full read.
@@ -35,6 +37,7 @@ typedef struct RestState
 	char	   *after;			/* position of the page: what the paging style makes of it */
 	int64		received;		/* items of this step so far */
 	int64		received_before;	/* without those of the page at hand */
+	char	   *began;			/* by the provider's clock; NULL = not known */
 	char	   *newest;			/* greatest version seen ... */
 	char	   *covered;		/* ... or, where the provider says so, up to when all was shown */
 	char	   *next_token;		/* the next run's token */
@@ -55,6 +58,14 @@ current(RestState *state)
 
 /* ---- requests ---- */
 
+static TimestampTz
+run_began(SyncRun *run)
+{
+	RestState  *state = run->state;
+
+	return state->began ? sync_parse_time(state->began) : run->stamp;
+}
+
 static SyncVars
 variables(SyncRun *run)
 {
@@ -62,7 +73,7 @@ variables(SyncRun *run)
 	SyncStep   *step = current(state);
 	SyncVars	vars = {0};
 
-	vars.now = sync_time_text(run->stamp, step->since_format);
+	vars.now = sync_time_text(run_began(run), step->since_format);
 	vars.after = state->after;
 	vars.token = state->token;
 	if (state->since)
@@ -309,13 +320,13 @@ note_cursor(SyncRun *run, const SyncStep *step, Jsonb *json, TimestampTz newest)
 	TimestampTz time;
 	char	   *token;
 
-	/* a stamp from the future must not make the next run miss what comes before it */
-	newest = Min(newest, run->stamp);
+	/* neither must a stamp from the future make the next run miss what comes before it */
+	newest = Min(newest, run_began(run));
 	if (!TIMESTAMP_NOT_FINITE(newest))
 		sync_keep(run, &state->newest, sync_time_text(newest, SYNC_TIME_ISO));
 	if (sync_find(step->covered, json, &v) && sync_read_time(&v, &time))
 	{
-		time = Min(time, run->stamp);
+		time = Min(time, run_began(run));
 		if (state->covered == NULL || time < sync_parse_time(state->covered))
 			sync_keep(run, &state->covered, sync_time_text(time, SYNC_TIME_ISO));
 	}
@@ -383,10 +394,10 @@ rest_begin(SyncRun *run)
 	state->after = sync_member(run->progress, "after");
 	state->newest = sync_member(run->progress, "newest");
 	state->covered = sync_member(run->progress, "covered");
+	state->began = sync_member(run->progress, "began");
 	state->next_token = sync_member(run->progress, "token");
 	if (state->newest == NULL)
 		sync_keep(run, &state->newest, state->since);
-	run->rate = state->spec.rate;
 	ask(run);
 	return true;
 }
@@ -481,6 +492,8 @@ rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 	char	   *next;
 
 	sync_check_answered(x);
+	if (state->began == NULL && x->date > 0)
+		sync_keep(run, &state->began, sync_time_text(time_t_to_timestamptz(x->date), SYNC_TIME_ISO));
 	if (state->fetch != NIL)
 	{
 		take_fetched(run, x, page);
@@ -511,12 +524,21 @@ static Datum
 rest_progress(SyncRun *run)
 {
 	RestState  *state = run->state;
-	const char *names[] = {"step", "after", "received", "newest", "covered", "token"};
+	const char *names[] = {"step", "after", "received", "newest", "covered", "token", "began"};
 	const char *values[] = {psprintf("%d", state->step), state->after,
 		psprintf(INT64_FORMAT, state->fetch != NIL ? state->received_before : state->received),
-	state->newest, state->covered, state->next_token};
+	state->newest, state->covered, state->next_token, state->began};
 
 	return sync_object(lengthof(names), names, values);
+}
+
+static bool
+covers_time(const SyncSpec *spec)
+{
+	for (int i = 0; i < spec->nchanges; i++)
+		if (spec->changes[i].covered)
+			return true;
+	return spec->list.covered != NULL;
 }
 
 static Datum
@@ -529,7 +551,9 @@ rest_cursor(SyncRun *run)
 	if (state->spec.changes_by_token)
 		values[1] = state->next_token;
 	else if (state->spec.changes_by_since)
-		values[0] = state->covered ? state->covered : state->newest;
+		/* where time alone moves the cursor on, a full read does too */
+		values[0] = state->covered ? state->covered :
+			run->cursor == NULL && state->began && covers_time(&state->spec) ? state->began : state->newest;
 	/* nothing to start from: the next run reads everything, too */
 	if (values[0] == NULL && values[1] == NULL)
 		return (Datum) 0;

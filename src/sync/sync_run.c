@@ -93,6 +93,9 @@ make_run(const char *tenant, uint64 row)
 	run->settings = settings;
 	run->url = sync_member(settings, "url");
 	run->header_context = AllocSetContextCreate(context, "contactsync headers", ALLOCSET_SMALL_SIZES);
+	/* the source's own goes before the connector's; false = as fast as it can */
+	run->rate = getKeyJsonValueFromContainer(&settings->root, "rate", 4, NULL) ? sync_read_rate(settings, NULL) :
+		sync_read_rate(run->spec, "limits");
 	run->allow_http = member_true(settings, "allow_http");
 	run->allow_private = member_true(settings, "allow_private");
 	while (run->url[0] && run->url[strlen(run->url) - 1] == '/')

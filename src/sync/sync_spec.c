@@ -113,10 +113,10 @@ word_member(JsonbContainer *object, const char *group, const char *name, const c
 	return 0;
 }
 
-static SyncRate
-read_rate(JsonbContainer *object, const char *group)
+SyncRate
+sync_read_rate(Jsonb *json, const char *group)
 {
-	JsonbContainer *rate = object_member(object, group, "rate");
+	JsonbContainer *rate = object_member(&json->root, group, "rate");
 	char	   *requests = rate ? text_member(rate, NULL, "requests") : NULL;
 	char	   *per = rate ? text_member(rate, NULL, "per") : NULL;
 	SyncRate	result = {0};
@@ -171,7 +171,6 @@ sync_read_spec(Jsonb *json, SyncSpec *spec)
 
 	memset(spec, 0, sizeof(*spec));
 	spec->json = json;
-	spec->rate = read_rate(&json->root, "limits");
 	read_step(list->val.binary.data, spec, &spec->list);
 	if (changes)
 	{

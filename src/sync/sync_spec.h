@@ -87,7 +87,6 @@ typedef struct SyncSpec
 	SyncStep   *changes;
 	bool		changes_by_since;	/* an incremental run starts from a time ... */
 	bool		changes_by_token;	/* ... or from a token */
-	SyncRate	rate;
 } SyncSpec;
 
 /* What the variables of templates stand for; NULL = nothing. */
@@ -102,6 +101,8 @@ typedef struct SyncVars
 	Jsonb	   *own_parameters;
 } SyncVars;
 
+/* The rate of an object's member "rate". */
+extern SyncRate sync_read_rate(Jsonb *json, const char *group);
 /* Palloc'd, and pointing into json. */
 extern void sync_read_spec(Jsonb *json, SyncSpec *spec);
 /* Does a status or a text in an answer's body belong to what "lost" or "limits" lists? */

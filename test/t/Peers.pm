@@ -6,11 +6,13 @@ use Exporter 'import';
 use FindBin;
 use HTTP::Tiny;
 use IPC::Run;
+use JSON::PP;
 use MIME::Base64;
 use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(spew set_timeout start_radicale dav card);
+our @EXPORT = qw(spew set_timeout set_retries start_radicale dav card start_providers control);
 
 # Replace a file at once.
 sub spew
@@ -30,6 +32,35 @@ sub set_timeout
 	$node->safe_psql('postgres', "ALTER SYSTEM SET contactsync.http_timeout = $seconds");
 	$node->reload;
 	$node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_timeout')::interval = interval '$seconds s'") or die;
+}
+
+# How often the worker repeats a request.
+sub set_retries
+{
+	my ($node, $n) = @_;
+	$node->safe_psql('postgres', "ALTER SYSTEM SET contactsync.http_retries = $n");
+	$node->reload;
+	$node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_retries') = '$n'") or die;
+}
+
+# The emulated providers (test/sandbox/providers.py); (handle, port).
+my ($providers, $tiny);
+sub start_providers
+{
+	my ($dir) = @_;
+	my $handle = IPC::Run::start([ '/usr/bin/python3', '-B', "$FindBin::Bin/../sandbox/providers.py", "$dir/port", $$ ]);
+	for (1 .. 500) { last if -e "$dir/port"; usleep(20_000) }
+	$providers = PostgreSQL::Test::Utils::slurp_file("$dir/port");
+	$tiny = HTTP::Tiny->new(timeout => 60);
+	return ($handle, $providers);
+}
+
+# Rule them: see providers.py.
+sub control
+{
+	my $r = $tiny->post("http://127.0.0.1:$providers/control", { content => encode_json({@_}) });
+	die "control: $r->{status}" if $r->{status} != 200;
+	return decode_json($r->{content});
 }
 
 sub wait_for_server
