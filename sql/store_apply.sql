@@ -140,7 +140,7 @@ SELECT ingest('crm', 'x', jsonb_build_object('note', string_agg(md5(i::text), ''
 SELECT ingest_batch('crm', '{}');
 SELECT ingest_batch('crm', '[{"source_id": "x", "shoe": 1}]');
 SELECT ingest_batch('crm', '[{"source_id": "ok", "payload": {}, "version": "2026-01-01"}, {"source_id": "x", "payload": {}}]');
-SELECT add_source('s', 'hubspot');
+SELECT add_source('s', 'nosuch');
 SELECT add_source('s', 'canonical', '{"shoe": 1}');
 SELECT add_source('crm', 'canonical', '{}');
 SELECT set_policy('title', 'coin_toss');

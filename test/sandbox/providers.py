@@ -83,7 +83,7 @@ class Store:
         self.__init__(self.name)
         for n in range(1, count + 1):
             self.create({"first": "First%d" % n, "last": self.name.title() + "son%d" % n, "email": "p%d@%s.example" % (n, self.name),
-                         "phone": "+44 20 7946 %04d" % n, "company": "Company%d" % (n % 7), "title": "Title%d" % (n % 5)},
+                         "phone": "+44 20 7946 %04d" % (100 * list(STORES).index(self.name) + n), "company": "Company%d" % (n % 7), "title": "Title%d" % (n % 5)},
                         1767225600000 + n * 1000)
 
     def create(self, fields, at=None):

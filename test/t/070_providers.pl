@@ -76,8 +76,8 @@ for my $provider (sort keys %path)
 	same_as($provider, $provider, "$provider: is here");
 	my $incremental = $provider eq 'scim' ? 'full' : 'incremental';
 	control(op => 'edit', provider => $provider, id => 1001, fields => { title => 'CTO' });
-	control(op => 'edit', provider => $provider, id => 1059, fields => { last => 'Changed' });
-	control(op => 'create', provider => $provider, fields => { first => 'New', last => 'Comer', email => 'new@x.org', phone => '+44 20 7946 0999', company => 'C', title => 'T' });
+	control(op => 'edit', provider => $provider, id => 1059, fields => { last => "\u${provider}dottir" });
+	control(op => 'create', provider => $provider, fields => { first => 'New', last => "Comer\u$provider", email => "new\@$provider.example", phone => '+44 20 7946 099' . length($provider), company => 'C', title => 'T' });
 	control(op => 'delete', provider => $provider, id => 1005);
 	like(run_source($provider), qr/^succeeded - $incremental/, "$provider: then what changed") or diag(last_error());
 	# absence is believed the second time
