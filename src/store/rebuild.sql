@@ -33,3 +33,11 @@ CREATE FUNCTION contactsync.selftest_convergence(n integer DEFAULT 100, seed big
 COMMENT ON FUNCTION contactsync.selftest_convergence(integer, bigint) IS
 	'Fold, link and resolve the stored observations of n random contacts, and of all that they are connected with, in random orders, with repetitions and in random batches: a row for each result that differs from what is stored, and so none. A notice gives the seed that repeats the run. Changes nothing and takes no lock. Errors: 22023.';
 GRANT EXECUTE ON FUNCTION contactsync.selftest_convergence(integer, bigint) TO contactsync_admin, contactsync_analyst;
+
+CREATE FUNCTION contactsync._remap(source text) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_remap_sql';
+CREATE FUNCTION contactsync.remap(source text) RETURNS bigint
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.remap(text) IS
+	'Read the payloads of a source that are kept by the mapping its connector has now, with all that follows for records, links and contacts, whose audit rows have the cause remap; the number of observations that claim something else than before. One that cannot be read keeps its claims, with a warning; those without a payload are counted in a notice. Errors: 42704 unknown source, 40001, 55000 dormant copy.';
+GRANT EXECUTE ON FUNCTION contactsync.remap(text) TO contactsync_admin;

@@ -4,6 +4,8 @@
  *
  *	store_rows.c		rows to structs and arrays of parameters
  *	store_mapping.c		payloads as their source's connector reads them
+ *	store_claims.c		what an observation claims
+ *	store_remap.c		the same by another mapping: remap()
  *	store_observe.c		inbox -> observations -> records
  *	store_fold.c		records folded from their observations
  *	store_compact.c		old observations of a record in one
@@ -136,6 +138,7 @@ extern StrView store_text(uint64 row, int col);
 extern int64 store_int8(uint64 row, int col);
 extern int64 store_time(uint64 row, int col);	/* NULL = MERGE_TIME_MIN */
 extern StrView *store_names(uint64 row, int col, int *n);
+extern MergeKind store_kind(StrView s);
 extern void store_read_record(uint64 row, StoreRecord *r);
 extern void store_read_observation(uint64 row, MergeObservation *o, int64 *record_id);
 /* All observations of some records, ordered by record. */
@@ -163,6 +166,15 @@ extern const StoreMapping *store_find_mapping(const StoreMapping *mappings, int 
 /* False if the payload cannot be read so, with *error set. */
 extern bool store_read_payload(const StoreMapping *mapping, Jsonb *payload, bool patch,
 							   ContactClaims *claims, ContactError *error);
+
+/*
+ * store_claims.c: what an observation claims, with its digest, from a payload and the
+ * coverage that it came with, or NULL; kind and stamps are set before.  False if the
+ * payload cannot be read, with *error set.
+ */
+extern bool store_read_claims(MergeObservation *o, const StoreMapping *mapping, const Datum *payload,
+							  const Datum *coverage, MemoryContext scratch, Contact **claims, Datum *covers,
+							  ContactError *error);
 
 /*
  * store_observe.c: apply up to limit due events with ids past *after, which

@@ -11,8 +11,6 @@
 
 #include "access/detoast.h"
 #include "catalog/pg_type.h"
-#include "common/cryptohash.h"
-#include "common/sha2.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
@@ -44,88 +42,10 @@ typedef struct Event
 	Datum		covers;			/* text[] */
 	Datum		payload;		/* as it is stored, compressed or not */
 	bool		has_payload;
+	Datum		coverage;		/* as it was given */
+	bool		has_coverage;
 	int64		run;			/* 0 = none */
 } Event;
-
-/* What names an observation: all of it but its receipt. */
-static void
-digest_event(Event *e)
-{
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	uint8		result[PG_SHA256_DIGEST_LENGTH];
-	int64		numbers[4] = {e->o.raw, e->o.seq, e->o.created, e->o.modified};
-	uint8		small[2] = {e->o.kind, e->o.inferred};
-	StrView		covers = store_covers_text(&e->o.claims);
-	bool		ok;
-
-	ok = pg_cryptohash_init(ctx) == 0 &&
-		pg_cryptohash_update(ctx, (uint8 *) numbers, sizeof(numbers)) == 0 &&
-		pg_cryptohash_update(ctx, small, sizeof(small)) == 0 &&
-		pg_cryptohash_update(ctx, (const uint8 *) covers.ptr, covers.len) == 0 &&
-		pg_cryptohash_update(ctx, (uint8 *) e->claims, VARSIZE(e->claims)) == 0 &&
-		pg_cryptohash_update(ctx, (const uint8 *) e->o.into.ptr, e->o.into.len) == 0 &&
-		pg_cryptohash_final(ctx, result, sizeof(result)) == 0;
-	pg_cryptohash_free(ctx);
-	if (!ok)
-		elog(ERROR, "could not compute a digest");
-	memcpy(e->o.digest, result, MERGE_DIGEST_LEN);
-}
-
-/* A snapshot speaks about every field, or about those that it says it read. */
-static bool
-set_coverage(Event *e, const StoreMapping *mapping, Datum coverage, bool isnull, ContactError *error)
-{
-	ContactClaims *claims = &e->o.claims;
-	ContactClaims mask = {0};
-	int			n = 0;
-
-	if (e->o.kind == MK_PATCH)
-		return true;
-	if (isnull && mapping->map && e->o.kind == MK_SNAPSHOT)
-	{
-		mask = mapping->covers;
-		mask.elements = palloc(sizeof(ContactItem) * Max(mask.nelements, 1));
-		memcpy(mask.elements, mapping->covers.elements, sizeof(ContactItem) * mask.nelements);
-	}
-	else if (isnull)
-	{
-		if (e->o.kind == MK_SNAPSHOT || claims->covers != 0 || claims->nelements > 0)
-			claims->covers = (1U << CF_COUNT) - 1;
-		claims->nelements = 0;
-		return true;
-	}
-	else
-		store_covers_parse(coverage, &mask);
-	for (int i = 0; i < claims->value.nitems; i++)
-	{
-		const ContactItem *item = &claims->value.items[i];
-		ContactValue elements = {0};
-
-		elements.items = mask.elements;
-		elements.nitems = mask.nelements;
-		if (!(mask.covers & CF_BIT(item->field)) &&
-			contact_find(&elements, item->field, item->key) < 0)
-		{
-			error->message = "the payload has a field that the coverage does not name";
-			snprintf(error->path, sizeof(error->path), "$.%s", contact_field_names[item->field]);
-			return false;
-		}
-	}
-	/* an element named by the mask is there, or it is gone */
-	for (int i = 0; i < mask.nelements; i++)
-	{
-		ContactItem *m = &mask.elements[i];
-
-		if (mask.covers & CF_BIT(m->field))
-			continue;
-		m->flags = contact_find(&claims->value, m->field, m->key) < 0 ? CI_TOMBSTONE : 0;
-		mask.elements[n++] = *m;
-	}
-	claims->covers = mask.covers;
-	claims->elements = mask.elements;
-	claims->nelements = n;
-	return true;
-}
 
 static int64
 interval_usecs(Datum interval)
@@ -158,39 +78,6 @@ earlier_receipt(const Event *e, int64 received, int64 tolerance)
 	return e->received != received ? e->received < received : e->tolerance < tolerance;
 }
 
-/*
- * Read what an event claims, in a context of its own; what is kept of it is in
- * the stored form.  False, with the fault, if it cannot be applied.
- */
-static bool
-read_claims(Event *e, const StoreMapping *mapping, Datum coverage, bool nocoverage, MemoryContext scratch,
-			ContactError *error)
-{
-	MemoryContext context = MemoryContextSwitchTo(scratch);
-	ContactClaims claims;
-	bool		ok = true;
-
-	if (e->has_payload && e->o.kind != MK_DELETE)
-		ok = store_read_payload(mapping, DatumGetJsonbP(e->payload), e->o.kind == MK_PATCH, &e->o.claims, error);
-	if (ok && e->o.kind != MK_DELETE)
-		ok = set_coverage(e, mapping, coverage, nocoverage, error);
-	if (!ok)
-	{
-		MemoryContextSwitchTo(context);
-		return false;
-	}
-	claims = e->o.claims;
-	MemoryContextSwitchTo(context);
-	e->claims = contact_form(&claims.value);
-	e->covers = store_covers_array(&claims);
-	digest_event(e);
-	memset(&e->o.claims, 0, sizeof(e->o.claims));
-	store_covers_parse(e->covers, &e->o.claims);
-	contact_deform(e->claims, &e->o.claims.value);
-	MemoryContextReset(scratch);
-	return true;
-}
-
 /* The payload of a merge at the source: {"into": "<id of the record that stays>"}. */
 static bool
 read_merge(Event *e, Datum payload, bool isnull, ContactError *error)
@@ -220,7 +107,6 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scra
 {
 	static const char *const kinds[] = {"snapshot", "patch", "delete", "undelete", "merge"};
 	bool		isnull;
-	Datum		coverage;
 
 	memset(e, 0, sizeof(*e));
 	memset(error, 0, sizeof(*error));
@@ -254,8 +140,10 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scra
 		strcpy(error->path, "$");
 		return false;
 	}
-	coverage = store_value(row, 8, &isnull);
-	return read_claims(e, mapping, coverage, isnull, scratch, error);
+	e->coverage = store_value(row, 8, &isnull);
+	e->has_coverage = !isnull;
+	return store_read_claims(&e->o, mapping, e->has_payload ? &e->payload : NULL, e->has_coverage ? &e->coverage : NULL,
+							 scratch, &e->claims, &e->covers, error);
 }
 
 static int
@@ -539,7 +427,7 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		{"seq", INT8OID}, {"digest", BYTEAOID}, {"created", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID},
 		{"inferred", BOOLOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}, {"payload", JSONBOID},
 		{"run", INT8OID}, {"inbox_id", INT8OID}, {"received_at", TIMESTAMPTZOID}, {"tolerance", INTERVALOID},
-		{"merged_into", TEXTOID}, {"late", BOOLOID}
+		{"merged_into", TEXTOID}, {"late", BOOLOID}, {"coverage", TEXTARRAYOID}
 	};
 	StoreRows	rows;
 
@@ -576,14 +464,19 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		store_put(&rows, usecs_interval(e->tolerance));
 		store_put_text(&rows, e->o.into);
 		store_put(&rows, BoolGetDatum(e->late));
+		if (e->has_coverage)
+			store_put(&rows, e->coverage);
+		else
+			store_put_null(&rows);
 		/* what is late is kept, and no more */
 		e->stored = !e->late;
 	}
 	store_run_rows("INSERT INTO contactsync.observations "
 				   "(record_id, kind, version, effective, seq, digest, created, source_modified, "
-				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, late) "
+				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, late, coverage) "
 				   "SELECT u.record_id, u.kind, u.version, u.effective, u.seq, u.digest, u.created, u.source_modified, "
-				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into, u.late FROM u",
+				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into, "
+				   "u.late, u.coverage FROM u",
 				   &rows);
 }
 

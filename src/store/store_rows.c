@@ -482,8 +482,8 @@ store_coverage_array(const MergeCoverage *coverage)
 	return store_covers_array(&claims);
 }
 
-static MergeKind
-parse_kind(StrView s)
+MergeKind
+store_kind(StrView s)
 {
 	static const char *const names[] = {"snapshot", "patch", "delete", "undelete", "base", "merge"};
 
@@ -513,7 +513,7 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 
 	memset(o, 0, sizeof(*o));
 	*record_id = store_int8(row, 1);
-	o->kind = parse_kind(store_text(row, 2));
+	o->kind = store_kind(store_text(row, 2));
 	o->inferred = get_bool(row, 3);
 	o->effective = store_time(row, 4);
 	o->raw = store_time(row, 5);

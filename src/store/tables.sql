@@ -201,6 +201,7 @@ CREATE TABLE contactsync.observations (
 	merged_into text COLLATE "C",
 	claims      contactsync.contact,
 	covers      text[],
+	coverage    text[],
 	payload     jsonb,
 	run         bigint,
 	inbox_id    bigint,
@@ -221,6 +222,7 @@ COMMENT ON COLUMN contactsync.observations.merged_into IS 'Of kind merge: the id
 COMMENT ON COLUMN contactsync.observations.kind IS 'snapshot, patch, delete, undelete; base: stands for those that compact() took away, its claims being the state that they made.';
 COMMENT ON COLUMN contactsync.observations.late IS 'Not newer than what its record was compacted to: kept, but no part of any result.';
 COMMENT ON COLUMN contactsync.observations.base IS 'Of a base, what is needed beside the state: names and keys ever asserted, runs of values under manual_review, digests.';
+COMMENT ON COLUMN contactsync.observations.coverage IS 'The coverage that it was sent with; NULL = as its mapping says.';
 COMMENT ON COLUMN contactsync.observations.covers IS 'What it speaks about: * = every field, field, field:key = one element, -field:key = one that is gone.';
 
 -- ---- identity ----
