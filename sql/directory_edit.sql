@@ -25,6 +25,8 @@ UPDATE contactsync.directory SET title = NULL, note = '' WHERE id = :'e_id' RETU
 UPDATE contactsync.directory SET emails = '["ann@edit.org", "new@edit.org"]', tags = tags || 'b'::text, metadata = metadata - 'k' || '{"j": 2}' WHERE id = :'e_id'
 RETURNING emails, tags, metadata;
 SELECT claims::text, covers FROM contactsync.observations ORDER BY id DESC LIMIT 1;
+-- to mark another one as primary is enough
+UPDATE contactsync.directory SET emails[1]['primary'] = 'true' WHERE id = :'e_id' RETURNING emails;
 UPDATE contactsync.directory SET emails = NULL, tags = '{}' WHERE id = :'e_id' RETURNING emails, tags;
 -- the contact as a whole
 UPDATE contactsync.directory SET contact = '{"first_name": "Anna", "emails": ["w@edit.org"]}' WHERE id = :'e_id' RETURNING contact::jsonb - '_provenance' AS contact, last_name, metadata;
@@ -48,6 +50,13 @@ ROLLBACK TO s;
 UPDATE contactsync.directory SET emails = '{"address": "x"}' WHERE id = :'e_id';
 ROLLBACK TO s;
 \set VERBOSITY terse
+-- a view has nothing to conflict with; rows can be copied into it
+INSERT INTO contactsync.directory (first_name) VALUES ('x') ON CONFLICT (id) DO UPDATE SET first_name = 'y';
+ROLLBACK TO s;
+COPY contactsync.directory (first_name, last_name) FROM stdin;
+Bo	Copy
+\.
+SELECT first_name, last_name, sources ->0 ->> 'source' AS source FROM contactsync.directory WHERE last_name = 'Copy';
 -- DELETE: what is the application's alone
 DELETE FROM contactsync.directory WHERE first_name = 'Bo' RETURNING first_name;
 SELECT count(*) FROM contactsync.directory WHERE first_name = 'Bo';

@@ -157,8 +157,8 @@ BEGIN
 
 	missed := contactsync._missed(edit.patch, edit.cells, contactsync._edited(who), new);
 	IF missed IS NOT NULL THEN
-		RAISE NOTICE 'what was said of % is not all of what the contact has now', missed USING
-			HINT = 'Other sources rank before "app", or say something else: see contactsync.explain(). contactsync.override_field() is above all rules.';
+		RAISE NOTICE 'the edit of % does not show in the contact', missed USING
+			HINT = 'It is kept, but by the rules others decide: see contactsync.explain(). contactsync.override_field() is above all rules.';
 	END IF;
 	RETURN who;
 END
@@ -166,6 +166,17 @@ $$;
 CREATE FUNCTION contactsync._edit(operation text, who uuid, version bigint, old contactsync.contact, new contactsync.contact) RETURNS uuid
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 GRANT EXECUTE ON FUNCTION contactsync._edit(text, uuid, bigint, contactsync.contact, contactsync.contact) TO contactsync_app, contactsync_admin;
+
+-- A list in which another element was made the primary one, without the mark on the former.
+CREATE FUNCTION contactsync._remark(new jsonb, old jsonb) RETURNS jsonb
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
+	SELECT CASE WHEN pg_catalog.jsonb_typeof(new) = 'array' AND pg_catalog.jsonb_array_length(
+			pg_catalog.jsonb_path_query_array(new, '$[*] ? (@.primary == true)')) > 1
+		THEN (SELECT pg_catalog.jsonb_agg(CASE WHEN e.element ->> 'primary' = 'true' AND old @> pg_catalog.jsonb_build_array(e.element)
+				THEN e.element - 'primary' ELSE e.element END ORDER BY e.i)
+			FROM pg_catalog.jsonb_array_elements(new) WITH ORDINALITY e (element, i))
+		ELSE new END
+$$;
 
 CREATE FUNCTION contactsync._directory_edit() RETURNS trigger
 	LANGUAGE plpgsql SET search_path = pg_catalog, pg_temp AS $$
@@ -189,6 +200,8 @@ BEGIN
 	new_computed := jsonb_build_object('id', NEW.id, 'source', NEW.source, 'source_id', NEW.source_id, 'sources', NEW.sources,
 		'provenance', NEW.provenance, 'open_conflicts', NEW.open_conflicts, 'last_modified', NEW.last_modified, 'modified_by', NEW.modified_by);
 	IF TG_OP = 'UPDATE' THEN
+		new_values := new_values || jsonb_build_object('emails', contactsync._remark(NEW.emails, OLD.emails),
+			'phones', contactsync._remark(NEW.phones, OLD.phones));
 		old_values := jsonb_build_object('first_name', OLD.first_name, 'middle_name', OLD.middle_name, 'last_name', OLD.last_name,
 			'prefix', OLD.prefix, 'suffix', OLD.suffix, 'nickname', OLD.nickname, 'company', OLD.company, 'department', OLD.department,
 			'title', OLD.title, 'birthday', OLD.birthday, 'note', OLD.note, 'photo', OLD.photo, 'emails', OLD.emails, 'phones', OLD.phones,
