@@ -165,6 +165,18 @@ typedef enum MergeRuleKind
 
 #define MR_COUNT			(MR_UNION + 1)
 
+/* What it means that a source has emptied a field. */
+typedef enum MergeClear
+{
+	ML_WITHDRAW,				/* it has no claim */
+	ML_AUTHORITATIVE,			/* it claims that there is no value */
+	ML_IGNORE,					/* its claim is the value that it had before */
+	ML_REVIEW					/* as ignored, but asked about if its claim to
+								 * emptiness would win */
+} MergeClear;
+
+#define ML_COUNT			(ML_REVIEW + 1)
+
 typedef struct MergeRule
 {
 	MergeRuleKind kind;
@@ -172,6 +184,13 @@ typedef struct MergeRule
 	bool		only;			/* sources not listed are excluded */
 	int			nsources;
 	StrView    *sources;		/* source names or classes, best first */
+	MergeClear	clear;			/* of sources that are not named here: */
+	int			nclears;
+	struct MergeSourceClear
+	{
+		StrView		source;		/* name or class */
+		MergeClear	clear;
+	}		   *clears;
 } MergeRule;
 
 /*
@@ -205,16 +224,19 @@ typedef struct MergePolicy
 } MergePolicy;
 
 extern const char *const merge_rule_names[MR_COUNT];
+extern const char *const merge_clear_names[ML_COUNT];
 extern void merge_policy_defaults(MergePolicy *p);
 /*
  * Read the JSON form: {"<field, group or set of fields>": {"rule": ..., "sources": [...],
  * "only": true}, "metadata.<key>": ..., "<list>.primary": ...}; a string stands
- * for a rule without options, and "members" declares a group, the lead first.
+ * for a rule without options, "members" declares a group, the lead first, and
+ * "clear" is what clears mean, of all sources or by source.
  * False on a fault, with *error describing it; result points into json.
  */
 extern bool merge_policy_from_jsonb(const Jsonb *json, MergePolicy *p, ContactError *error);
 /* Its canonical JSON form, without what was not given. */
 extern Jsonb *merge_policy_to_jsonb(const MergePolicy *p);
+extern bool merge_may_review(const MergeRule *rule);	/* asks about some source's clear */
 extern const MergeUnit *merge_unit_of(const MergePolicy *p, ContactField field);
 extern const MergeUnit *merge_unit_named(const MergePolicy *p, StrView name);	/* NULL if there is none */
 extern uint32 merge_default_group(StrView name);	/* its fields, 0 if it is none */

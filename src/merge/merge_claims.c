@@ -73,12 +73,12 @@ merge_emit(MergeResolver *s, const ContactItem *item, StrView source, int64 as_o
 }
 
 void
-merge_emit_claim_item(MergeResolver *s, const MergeClaim *c, const ContactItem *item)
+merge_emit_claim_item(MergeResolver *s, const MergeClaim *c, int k)
 {
 	const MergeRecord *r = &s->inputs[c->input].record;
-	const ContactStamp *stamp = &r->state.stamps[item->stamp];
+	const ContactStamp *stamp = c->stamps[k];
 
-	merge_emit(s, item, s->inputs[c->input].source, stamp->as_of,
+	merge_emit(s, c->items[k], s->inputs[c->input].source, stamp->as_of,
 		 merge_changed_at(r, stamp), stamp->flags);
 }
 
@@ -177,55 +177,118 @@ merge_claim_init(MergeResolver *s, int input, int maxitems)
 	c->rank = merge_source_rank(s->rule, &s->inputs[input]);
 	c->changed_at = c->as_of = c->known_since = MERGE_TIME_MIN;
 	c->items = palloc(sizeof(*c->items) * maxitems);
+	c->stamps = palloc(sizeof(*c->stamps) * maxitems);
 	return c;
 }
 
-/* Collect what every record says of a cell: the fields of a mask, or one key. */
-void
-merge_collect(MergeResolver *s, uint32 fields, StrView key, ContactField lead)
+bool
+merge_claim_empty_list(MergeClaim *c, const MergeInput *in, ContactField field)
+{
+	const ContactValue *state = &in->record.state;
+	bool		covered = false;
+
+	for (int i = 0; i < state->nitems; i++)
+	{
+		if (state->items[i].field != field)
+			continue;
+		if (!(state->items[i].flags & CI_TOMBSTONE))
+			return false;
+		covered |= state->items[i].key.len == 0;
+	}
+	for (int i = 0; i < state->nitems && covered; i++)
+		if (state->items[i].field == field)
+			merge_claim_stamp(c, in, &state->stamps[state->items[i].stamp]);
+	return covered;
+}
+
+/*
+ * What one record says of a cell: the fields of a mask, or one key.  False if that
+ * is nothing; a claim without items says that there is no value.
+ */
+static bool
+collect_claim(MergeClaim *c, const MergeInput *in, uint32 fields, StrView key, ContactField lead, MergeClear clear)
+{
+	const ContactValue *state = &in->record.state;
+	const ContactValue *before = &in->record.cleared;
+	const ContactStamp *gone[CF_COUNT];
+	int			ngone = 0;
+	bool		cleared = false;
+
+	for (int f = 0; f < CF_COUNT && in->record.alive; f++)
+	{
+		int			at = fields & CF_BIT(f) ? contact_find(state, f, key) : -1;
+		int			was;
+
+		if (at < 0)
+			continue;
+		if (!(state->items[at].flags & CI_TOMBSTONE))
+		{
+			merge_claim_add(c, in, state, &state->items[at]);
+			c->complete |= f == lead;
+		}
+		else if (clear == ML_IGNORE)
+		{
+			if ((was = contact_find(before, f, key)) < 0)
+				continue;
+			merge_claim_add(c, in, before, &before->items[was]);
+			c->complete |= f == lead;
+		}
+		else
+		{
+			gone[ngone++] = &state->stamps[state->items[at].stamp];
+			cleared |= f == lead;
+		}
+	}
+	/* a group is cleared when its lead is, and nothing of it is left */
+	for (int k = 0; k < ngone && c->nitems == 0 && cleared; k++)
+		merge_claim_stamp(c, in, gone[k]);
+	/* and an element with all of its list, had the record ever shown it or not */
+	if (c->nitems == 0 && !cleared && in->record.alive && clear == ML_AUTHORITATIVE && CF_IS_LIST(lead))
+		cleared = merge_claim_empty_list(c, in, lead);
+	return c->nitems > 0 || cleared;
+}
+
+bool
+merge_collect_as(MergeResolver *s, uint32 fields, StrView key, ContactField lead, MergeClear review_as)
 {
 	bool		any_complete = false;
+	bool		any_review = false;
 
 	s->nclaims = 0;
 	for (int i = 0; i < s->ninputs; i++)
 	{
 		const MergeInput *in = &s->inputs[i];
-		const ContactValue *state = &in->record.state;
 		MergeClaim *c = merge_claim_init(s, i, CF_COUNT);
-		const ContactStamp *gone[CF_COUNT];
-		int			ngone = 0;
-		bool		cleared = false;
+		MergeClear	clear = merge_clear_of(s->rule, in);
 
-		for (int f = 0; f < CF_COUNT && in->record.alive; f++)
-		{
-			int			at = fields & CF_BIT(f) ? contact_find(state, f, key) : -1;
-
-			if (at < 0)
-				continue;
-			if (!(state->items[at].flags & CI_TOMBSTONE))
-			{
-				merge_claim_add(c, in, &state->items[at]);
-				c->complete |= f == lead;
-				continue;
-			}
-			gone[ngone++] = &state->stamps[state->items[at].stamp];
-			cleared |= f == lead;
-		}
-		/* a group is cleared when its lead is, and nothing of it is left */
-		if (c->nitems == 0 && !cleared)
+		any_review |= clear == ML_REVIEW;
+		if (clear == ML_REVIEW)
+			clear = review_as;
+		if (!collect_claim(c, in, fields, key, lead, clear))
 			continue;
-		for (int k = 0; k < ngone && c->nitems == 0; k++)
-			merge_claim_stamp(c, in, gone[k]);
 		c->bytes = merge_claim_bytes(c->items, c->nitems);
-		c->verdict = c->nitems == 0 ? MV_WITHDRAWN : merge_is_excluded(s->rule, in) ? MV_EXCLUDED : MV_LOST;
+		if (c->nitems == 0 && clear != ML_AUTHORITATIVE)
+			c->verdict = MV_WITHDRAWN;
+		else
+			c->verdict = merge_is_excluded(s->rule, in) ? MV_EXCLUDED : MV_LOST;
+		/* that there is no value says so of the lead, too */
+		c->complete |= c->nitems == 0;
 		s->nclaims++;
-		if (c->verdict == MV_LOST)
+		if (c->verdict == MV_LOST && c->nitems > 0)
 			any_complete |= c->complete;
 	}
 	for (int i = 0; i < s->nclaims; i++)
 		if (s->claims[i].verdict == MV_LOST && any_complete && !s->claims[i].complete)
 			s->claims[i].verdict = MV_INCOMPLETE;
 	merge_order(s, s->rule);
+	return any_review;
+}
+
+/* Collect what every record says of a cell, in the order of the rule. */
+void
+merge_collect(MergeResolver *s, uint32 fields, StrView key, ContactField lead)
+{
+	(void) merge_collect_as(s, fields, key, lead, s->rule->kind == MR_MANUAL_REVIEW ? ML_AUTHORITATIVE : ML_IGNORE);
 }
 
 bool

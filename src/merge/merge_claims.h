@@ -18,7 +18,8 @@ typedef struct MergeClaim
 {
 	int			input;
 	int			nitems;
-	const ContactItem **items;	/* none: withdrawn */
+	const ContactItem **items;	/* none: withdrawn, or a claim that there is no value */
+	const ContactStamp **stamps;	/* of the items */
 	bool		complete;		/* fills the group's lead member */
 	bool		witnessed;
 	bool		derived;		/* shown because we wrote it there: no origin of its own */
@@ -59,7 +60,8 @@ extern int64 merge_last_modification(const MergeRecord *r);
 extern int	merge_source_rank(const MergeRule *rule, const MergeInput *in);
 extern bool merge_is_excluded(const MergeRule *rule, const MergeInput *in);
 extern int	merge_input_cmp(const MergeInput *a, const MergeInput *b);
-extern void merge_claim_add(MergeClaim *c, const MergeInput *in, const ContactItem *item);
+extern MergeClear merge_clear_of(const MergeRule *rule, const MergeInput *in);
+extern void merge_claim_add(MergeClaim *c, const MergeInput *in, const ContactValue *from, const ContactItem *item);
 extern void merge_claim_stamp(MergeClaim *c, const MergeInput *in, const ContactStamp *stamp);
 extern void merge_count_votes(MergeResolver *s);
 extern void merge_order(MergeResolver *s, const MergeRule *rule);
@@ -69,9 +71,16 @@ extern MergeClaim *merge_claim_init(MergeResolver *s, int input, int maxitems);
 extern StrView merge_claim_bytes(const ContactItem **items, int nitems);
 extern void merge_claim_digest(const MergeResolver *s, const MergeClaim *c, uint8 *digest);
 extern void merge_emit(MergeResolver *s, const ContactItem *item, StrView source, int64 as_of, int64 changed_at, uint8 flags);
-extern void merge_emit_claim_item(MergeResolver *s, const MergeClaim *c, const ContactItem *item);
+extern void merge_emit_claim_item(MergeResolver *s, const MergeClaim *c, int k);
 extern void merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const MergeDecision *decision);
 extern void merge_collect(MergeResolver *s, uint32 fields, StrView key, ContactField lead);
+/*
+ * The same, with a clear that is to be reviewed taken as something else; true if
+ * there is one.
+ */
+extern bool merge_collect_as(MergeResolver *s, uint32 fields, StrView key, ContactField lead, MergeClear review_as);
+/* Does the record say of a list that it is empty?  Its stamps count for the claim. */
+extern bool merge_claim_empty_list(MergeClaim *c, const MergeInput *in, ContactField field);
 extern bool merge_competes(const MergeClaim *c);
 extern bool merge_lead_filled(const MergeClaim *c, ContactField lead);
 extern int	merge_count_distinct(const MergeResolver *s);

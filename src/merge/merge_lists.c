@@ -16,19 +16,28 @@ best_list(MergeResolver *s, ContactField field)
 	{
 		const MergeInput *in = &s->inputs[i];
 		const ContactValue *state = &in->record.state;
+		const ContactValue *before = &in->record.cleared;
+		MergeClear	clear = merge_clear_of(s->rule, in);
 		MergeClaim *c = merge_claim_init(s, i, Max(state->nitems, 1));
 
-		for (int k = 0; k < state->nitems && in->record.alive; k++)
+		if (!in->record.alive || merge_is_excluded(s->rule, in))
+			continue;
+		for (int k = 0; k < state->nitems; k++)
 		{
+			const ContactItem *item = &state->items[k];
+			int			was;
+
 			/* that the list was covered is no change */
-			if (state->items[k].field != field || state->items[k].key.len == 0)
+			if (item->field != field || item->key.len == 0)
 				continue;
-			if (state->items[k].flags & CI_TOMBSTONE)
-				merge_claim_stamp(c, in, &state->stamps[state->items[k].stamp]);
-			else
-				merge_claim_add(c, in, &state->items[k]);
+			if (!(item->flags & CI_TOMBSTONE))
+				merge_claim_add(c, in, state, item);
+			else if (clear != ML_IGNORE)
+				merge_claim_stamp(c, in, &state->stamps[item->stamp]);
+			else if ((was = contact_find(before, field, item->key)) >= 0)
+				merge_claim_add(c, in, before, &before->items[was]);
 		}
-		if (c->nitems == 0 || merge_is_excluded(s->rule, in))
+		if (c->nitems == 0 && !(clear == ML_AUTHORITATIVE && merge_claim_empty_list(c, in, field)))
 			continue;
 		c->bytes = merge_claim_bytes(c->items, c->nitems);
 		c->verdict = MV_LOST;
@@ -65,7 +74,7 @@ claimed_primary(MergeResolver *s, ContactField field, int from)
 			if (!there)
 				continue;
 			c = merge_claim_init(s, i, 1);
-			merge_claim_add(c, in, &state->items[k]);
+			merge_claim_add(c, in, state, &state->items[k]);
 			c->bytes = merge_claim_bytes(c->items, c->nitems);
 			c->verdict = MV_LOST;
 			s->nclaims++;
@@ -264,6 +273,15 @@ merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 
 			if (!merge_competes(c))
 				continue;
+			if (c->nitems == 0)
+			{
+				/* the latest word of a union is that it is not there */
+				if (rule->kind == MR_UNION ? i == 0 : c->input == whole)
+					c->verdict = MV_WON;
+				if (rule->kind == MR_UNION && i == 0)
+					break;
+				continue;
+			}
 			/* what we wrote there ourselves confirms nothing */
 			verified |= c->verified && !c->derived;
 			if (rule->kind != MR_UNION)
@@ -281,7 +299,7 @@ merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 		{
 			ContactValue *v = &s->result->contact;
 
-			merge_emit_claim_item(s, &s->claims[live], s->claims[live].items[0]);
+			merge_emit_claim_item(s, &s->claims[live], 0);
 			if (verified)
 			{
 				v->items[v->nitems - 1].flags &= ~CI_UNVERIFIED;

@@ -67,12 +67,26 @@ unless_unknown(int64 t)
 	return t == MERGE_TIME_MIN ? PG_INT64_MAX : t;
 }
 
-/* Add an item to a claim that is being collected. */
-void
-merge_claim_add(MergeClaim *c, const MergeInput *in, const ContactItem *item)
+/* What a source's clear means, by its name before by its class. */
+MergeClear
+merge_clear_of(const MergeRule *rule, const MergeInput *in)
 {
-	const ContactStamp *stamp = &in->record.state.stamps[item->stamp];
+	for (int i = 0; i < rule->nclears; i++)
+		if (strview_same(rule->clears[i].source, in->source))
+			return rule->clears[i].clear;
+	for (int i = 0; i < rule->nclears; i++)
+		if (in->source_class.len > 0 && strview_same(rule->clears[i].source, in->source_class))
+			return rule->clears[i].clear;
+	return rule->clear;
+}
 
+/* Add an item of a record's state, or of what it has cleared, to a claim that is being collected. */
+void
+merge_claim_add(MergeClaim *c, const MergeInput *in, const ContactValue *from, const ContactItem *item)
+{
+	const ContactStamp *stamp = &from->stamps[item->stamp];
+
+	c->stamps[c->nitems] = stamp;
 	c->items[c->nitems++] = item;
 	c->derived = (c->nitems == 1 || c->derived) && (stamp->flags & CS_DERIVED);
 	c->verified |= (item->flags & CI_VERIFIED) || (stamp->flags & CS_VERIFIED);

@@ -21,6 +21,10 @@ const char *const merge_rule_names[MR_COUNT] = {
 	"verified_first", "oldest", "most_complete", "union"
 };
 
+const char *const merge_clear_names[ML_COUNT] = {
+	"withdraw", "authoritative", "ignore", "review"
+};
+
 const char *const merge_verdict_names[] = {
 	"won", "lost", "united", "in_review", "excluded", "withdrawn", "incomplete",
 	"overruled", "dead"
@@ -58,6 +62,7 @@ typedef struct Entry
 {
 	StrView		target;
 	bool		has_rule;
+	bool		has_clear;
 	MergeRule	rule;
 	int			nmembers;		/* of a group that it declares, the lead first */
 	ContactField members[CF_COUNT];
@@ -176,9 +181,51 @@ read_members(const JsonbValue *v, Entry *e, ContactError *error)
 }
 
 static bool
+clear_lookup(const JsonbValue *v, MergeClear *clear)
+{
+	for (int k = 0; v->type == jbvString && k < ML_COUNT; k++)
+	{
+		if (view_is(value_text(v), merge_clear_names[k]))
+		{
+			*clear = k;
+			return true;
+		}
+	}
+	return false;
+}
+
+static bool
+read_clear(const JsonbValue *v, Entry *e, ContactError *error)
+{
+	JsonbIterator *it;
+	JsonbIteratorToken token;
+	JsonbValue	name;
+	JsonbValue	member;
+	MergeRule  *rule = &e->rule;
+
+	e->has_clear = true;
+	if (clear_lookup(v, &rule->clear))
+		return true;
+	if (v->type != jbvBinary || !JsonContainerIsObject(v->val.binary.data))
+		return fail(error, e->target, "clear", "\"clear\" must be withdraw, authoritative, ignore or review, or an object of these by source");
+	rule->clears = palloc(sizeof(*rule->clears) * Max(JsonContainerSize(v->val.binary.data), 1));
+	it = JsonbIteratorInit(v->val.binary.data);
+	while ((token = JsonbIteratorNext(&it, &name, true)) != WJB_DONE)
+	{
+		if (token != WJB_KEY)
+			continue;
+		(void) JsonbIteratorNext(&it, &member, true);
+		rule->clears[rule->nclears].source = value_text(&name);
+		if (!clear_lookup(&member, &rule->clears[rule->nclears++].clear))
+			return fail(error, e->target, "clear", "a clear may withdraw, be authoritative, ignore or review");
+	}
+	return true;
+}
+
+static bool
 check_entry(const Entry *e, ContactError *error)
 {
-	if (!e->has_rule && e->nmembers == 0)
+	if (!e->has_rule && !e->has_clear && e->nmembers == 0)
 		return fail(error, e->target, NULL, "a rule is missing");
 	if (e->rule.kind == MR_SOURCE_PRIORITY && e->rule.nsources == 0)
 		return fail(error, e->target, "sources", "source_priority needs a list of sources");
@@ -219,6 +266,8 @@ read_entry(JsonbValue *v, Entry *e, ContactError *error)
 		}
 		else if (view_is(value_text(&name), "sources"))
 			ok = read_sources(&member, e, error);
+		else if (view_is(value_text(&name), "clear"))
+			ok = read_clear(&member, e, error);
 		else if (view_is(value_text(&name), "members"))
 			ok = read_members(&member, e, error);
 		else
@@ -359,6 +408,16 @@ behind(StrView s, const char *prefix)
 	return strview(NULL, 0);
 }
 
+bool
+merge_may_review(const MergeRule *rule)
+{
+	bool		result = rule->clear == ML_REVIEW;
+
+	for (int i = 0; i < rule->nclears; i++)
+		result |= rule->clears[i].clear == ML_REVIEW;
+	return result;
+}
+
 static bool
 set_metadata_rule(MergePolicy *p, const Entry *e, StrView key, ContactError *error)
 {
@@ -374,6 +433,8 @@ set_primary_rule(MergePolicy *p, const Entry *e, ContactField list, ContactError
 {
 	if (list != CF_EMAILS && list != CF_PHONES)
 		return fail(error, e->target, NULL, "only emails and phones have a primary element");
+	if (e->has_clear)
+		return fail(error, e->target, "clear", "the primary element is none that a source can clear");
 	if (e->rule.kind == MR_UNION || e->rule.kind == MR_MANUAL_REVIEW)
 		return fail(error, e->target, "rule", "one element is to be chosen, by a rule that can always choose");
 	p->primary[list] = e->rule;
@@ -391,7 +452,11 @@ set_unit_rule(MergeUnit *u, const Entry *e, bool by_set, ContactError *error)
 		return fail(error, e->target, "rule", "one value cannot be united");
 	if (e->rule.kind == MR_MANUAL_REVIEW && list && u->lead != CF_METADATA)
 		return fail(error, e->target, "rule", "manual_review is for single values, groups and metadata keys");
+	if (list && u->lead != CF_METADATA && merge_may_review(&e->rule))
+		return fail(error, e->target, "clear", "clears are reviewed of single values, groups and metadata keys");
 	u->rule = e->rule;
+	if (!e->has_rule && list)
+		u->rule.kind = MR_UNION;
 	u->rule.given = !by_set;
 	return true;
 }
@@ -511,6 +576,22 @@ push_rule(JsonbParseState **state, StrView target, const MergeRule *rule, const 
 		yes.val.boolean = true;
 		push_text(state, WJB_KEY, strview_of("only"));
 		pushJsonbValue(state, WJB_VALUE, &yes);
+	}
+	if (rule->nclears > 0)
+	{
+		push_text(state, WJB_KEY, strview_of("clear"));
+		pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
+		for (int i = 0; i < rule->nclears; i++)
+		{
+			push_text(state, WJB_KEY, rule->clears[i].source);
+			push_text(state, WJB_VALUE, strview_of(merge_clear_names[rule->clears[i].clear]));
+		}
+		pushJsonbValue(state, WJB_END_OBJECT, NULL);
+	}
+	else if (rule->clear != ML_WITHDRAW)
+	{
+		push_text(state, WJB_KEY, strview_of("clear"));
+		push_text(state, WJB_VALUE, strview_of(merge_clear_names[rule->clear]));
 	}
 	if (group)
 	{

@@ -20,9 +20,10 @@ take(MergeResolver *s, int winner)
 	for (int k = 0; k < w->nitems; k++)
 	{
 		have[w->items[k]->field] = w->items[k];
-		merge_emit_claim_item(s, w, w->items[k]);
+		merge_emit_claim_item(s, w, k);
 	}
-	for (int i = 0; i < s->nclaims; i++)
+	/* where there is to be no value, there are no gaps */
+	for (int i = 0; i < s->nclaims && w->nitems > 0; i++)
 	{
 		MergeClaim	   *c = &s->claims[i];
 		bool		agrees = c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE;
@@ -35,9 +36,36 @@ take(MergeResolver *s, int winner)
 			if (have[c->items[k]->field])
 				continue;
 			have[c->items[k]->field] = c->items[k];
-			merge_emit_claim_item(s, c, c->items[k]);
+			merge_emit_claim_item(s, c, k);
 		}
 	}
+}
+
+/*
+ * Collect the claims on a cell.  A clear that is to be reviewed does not count, but
+ * where it would win if it did, the claim that there is no value is added to the
+ * others, behind them: true then.
+ */
+static bool
+collect_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead)
+{
+	MergeClaim	clear;
+
+	if (s->rule->kind == MR_MANUAL_REVIEW ||
+		!merge_collect_as(s, fields, key, lead, ML_AUTHORITATIVE) ||
+		s->nclaims == 0 || !merge_competes(&s->claims[0]) || s->claims[0].nitems > 0 ||
+		merge_clear_of(s->rule, &s->inputs[s->claims[0].input]) != ML_REVIEW)
+	{
+		merge_collect(s, fields, key, lead);
+		return false;
+	}
+	clear = s->claims[0];
+	merge_collect(s, fields, key, lead);
+	/* nothing to be cleared */
+	if (s->nclaims == 0 || !merge_competes(&s->claims[0]) || s->claims[0].nitems == 0)
+		return false;
+	s->claims[s->nclaims++] = clear;
+	return true;
 }
 
 /* A scalar, a group or a metadata key. */
@@ -45,11 +73,12 @@ static void
 resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, const MergeRule *rule)
 {
 	const MergeDecision *decision;
+	bool		asked;
 	int			winner = 0;
 	int			distinct;
 
 	s->rule = rule;
-	merge_collect(s, fields, key, lead);
+	asked = collect_cell(s, fields, key, lead);
 	decision = merge_decision_for(s, lead, false, key);
 	if (decision && merge_has_fallen(s, decision))
 		decision = NULL;
@@ -69,6 +98,8 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 		winner = merge_established(s, lead, key);
 		merge_add_conflict(s, lead, false, key, MC_CANDIDATES, decision);
 	}
+	else if (asked)
+		merge_add_conflict(s, lead, false, key, MC_CANDIDATES, decision);
 	else if (decision)
 		merge_question(s, lead, false, key, decision);
 
@@ -142,7 +173,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 	s.maxitems = 32;
 	result->contact.items = palloc(sizeof(ContactItem) * s.maxitems);
 	result->contact.stamps = palloc(sizeof(ContactStamp) * s.maxitems);
-	s.claims = palloc(sizeof(MergeClaim) * Max(ninputs, 1));
+	s.claims = palloc(sizeof(MergeClaim) * (ninputs + 1));
 
 	merge_mark_released(decisions, ndecisions);
 	for (int i = 0; i < ninputs; i++)
@@ -167,7 +198,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 		{
 			resolve_cell(&s, u->fields, nokey, u->lead, &u->rule);
 			for (int i = 0; (u->fields & CF_BIT(CF_LAST_NAME)) && i < s.nclaims; i++)
-				if (s.claims[i].verdict == MV_WON)
+				if (s.claims[i].verdict == MV_WON && s.claims[i].nitems > 0)
 					result->naming_input = s.claims[i].input;
 			resolve_members(&s, u->fields, from);
 		}

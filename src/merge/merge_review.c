@@ -446,7 +446,7 @@ bool
 merge_has_fallen(const MergeResolver *s, const MergeDecision *decision)
 {
 	for (int i = 0; i < s->nclaims && is_tombstone(decision); i++)
-		if (merge_competes(&s->claims[i]) && s->claims[i].changed_at > decision->decided_at)
+		if (merge_competes(&s->claims[i]) && s->claims[i].nitems > 0 && s->claims[i].changed_at > decision->decided_at)
 			return true;
 	return false;
 }
@@ -455,10 +455,12 @@ void
 merge_question(MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision *decision)
 {
 	const MergeDecision **rivals;
+	/* what settled a question about a clear was to stand only until something new is said */
+	bool		reviewed = s->rule->kind != MR_MANUAL_REVIEW && merge_may_review(s->rule);
 	bool		stale = false;
 
 	/* a tombstone does not go stale: it falls */
-	for (int i = 0; i < s->nclaims && decision->kind == MD_OVERRIDE && !is_tombstone(decision) && !stale; i++)
+	for (int i = 0; i < s->nclaims && (decision->kind == MD_OVERRIDE || reviewed) && !is_tombstone(decision) && !stale; i++)
 		stale = merge_is_stale(s, decision, &s->claims[i]);
 	if (stale || is_unattributed(s, decision) || rival_decisions(s, field, member, key, decision, &rivals) > 0)
 		merge_add_conflict(s, field, member, key, MC_STALE, decision);
@@ -516,8 +518,8 @@ merge_seen(const MergePolicy *policy, MergeInput *inputs, int ninputs, const Mer
 	s.policy = policy;
 	s.inputs = inputs;
 	s.ninputs = ninputs;
-	s.rule = &unit->rule;
-	s.claims = palloc(sizeof(MergeClaim) * Max(ninputs, 1));
+	s.rule = cell->field == CF_METADATA && cell->key.len > 0 ? merge_metadata_rule(policy, cell->key) : &unit->rule;
+	s.claims = palloc(sizeof(MergeClaim) * (ninputs + 1));
 	/* a whole list was seen in each of its elements */
 	if (CF_IS_LIST(cell->field) && cell->key.len == 0)
 		nkeys = merge_list_keys(&s, cell->field, &keys);
@@ -592,6 +594,7 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 		{
 			StrView		key = u < policy->nunits ? nokey : keys[u - policy->nunits];
 			const MergeUnit *unit = u < policy->nunits ? &policy->units[u] : merge_unit_of(policy, CF_METADATA);
+			MergeRule	rule;
 			MergeRun   *run;
 			bool		reviewed = false;
 			int			known;
@@ -614,6 +617,11 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 			}
 			if (reviewed)
 				continue;
+			/* what was established does not depend on what a clear means today */
+			rule = *s.rule;
+			rule.clear = ML_WITHDRAW;
+			rule.nclears = 0;
+			s.rule = &rule;
 			merge_collect(&s, unit->fields, key, unit->lead);
 			if (*nruns == max)
 				*runs = repalloc(*runs, sizeof(MergeRun) * (max *= 2));

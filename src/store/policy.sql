@@ -70,7 +70,10 @@ BEGIN
 	IF options IS NULL OR pg_catalog.jsonb_typeof(options) <> 'object' THEN
 		RAISE EXCEPTION 'options must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
 	END IF;
-	FOR t IN SELECT u FROM pg_catalog.unnest(sources) u
+	FOR t IN SELECT u FROM (
+			SELECT pg_catalog.unnest(sources)
+			UNION SELECT pg_catalog.jsonb_object_keys(CASE pg_catalog.jsonb_typeof(options -> 'clear') WHEN 'object'
+				THEN options -> 'clear' ELSE '{}' END)) s (u)
 		WHERE NOT EXISTS (SELECT FROM contactsync.sources s
 			WHERE s.tenant_id = contactsync.current_tenant() AND (s.name = u OR s.class = u))
 	LOOP
@@ -103,7 +106,7 @@ $$;
 CREATE FUNCTION contactsync.set_policy(field text, rule text, sources text[] DEFAULT NULL, options jsonb DEFAULT '{}') RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.set_policy(text, text, text[], jsonb) IS
-	'Set the rule of a field, a group (name, job), a set (business, personal), metadata.<key> or <list>.primary: last_write_wins, source_priority, manual_review or union. Sources, or classes of them, rank in the order given; option {"only": true} excludes all others, {"members": [...]} declares a group of single-valued fields, the leading one first. process() then resolves the contacts anew. Errors: 22023.';
+	'Set the rule of a field, a group (name, job), a set (business, personal), metadata.<key> or <list>.primary: last_write_wins, source_priority, manual_review, most_frequent, verified_first, oldest, most_complete or union. Sources, or classes of them, rank in the order given; option {"only": true} excludes all others, {"members": [...]} declares a group of single-valued fields, the leading one first, {"clear": withdraw, authoritative, ignore or review, or an object of these by source} says what it means that a source empties the field. process() then resolves the contacts anew. Errors: 22023.';
 
 CREATE FUNCTION contactsync._unset_policy(field text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$

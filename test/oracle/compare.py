@@ -541,7 +541,17 @@ def policy(rng):
     if rule == "source_priority" or rng.random() < .2:
         sources = rng.sample(["crm", "mkt", "phone", "tab", "office", "device"], rng.randint(1, 3))
     options = {"only": True} if sources and rng.random() < .25 else {}
+    if rng.random() < .35 and not field.endswith(".primary"):
+        options["clear"] = clears(rng, field)
     return ("set_policy", field, rule, sources, options)
+
+
+def clears(rng, field):
+    """What it means that a source empties the field, for all or by source."""
+    means = ["withdraw", "authoritative", "ignore"] + (["review"] * 2 if field not in ("emails", "phones", "tags") else [])
+    if rng.random() < .5:
+        return rng.choice(means)
+    return {s: rng.choice(means) for s in rng.sample(["crm", "mkt", "phone", "tab", "office", "device"], rng.randint(1, 3))}
 
 
 CELLS = {"note": ["a", "b", "over"], "nickname": ["x", "over"], "title": ["CTO", "Boss"], "first_name": ["Ann", "Over"],

@@ -35,7 +35,8 @@ Decision = namedtuple("Decision", "order at records unit key value source seen k
                       defaults=("", "", None, None, frozenset(), "resolve", frozenset()))
 # On who is who: kind is merge, split (of contacts), link or unlink; records and others: the two sides.
 Link = namedtuple("Link", "order kind records others")
-Cell = namedtuple("Cell", "value changed as_of estimate")
+# before: what a cell that is empty now held last, as a cell of its own; None if it never held anything
+Cell = namedtuple("Cell", "value changed as_of estimate before", defaults=(None,))
 
 
 # ---- what an observation says ----
@@ -121,6 +122,7 @@ class Record:
         self.version = NEVER                # of the newest observation of its state
         self.last = NEVER                   # of the newest observation of all
         self.cells = {}                     # (field, element key or "") -> Cell
+        self.covered = {}                   # lists that were ever told of as a whole -> Cell of its first time
         self.uncovered = []                 # what the newest snapshot does not speak about, but others did
         self.names = set()                  # every name it ever had
         self.keys = {}                      # key -> version at which it was first shown
@@ -209,6 +211,7 @@ def fold(key, observations, seen=NEVER):
     r.created = min((o.created for o in r.span if o.created is not None), default=NEVER)
     r.version = max((effective(o) for o in r.span), default=NEVER)
     r.cells = cells(r.span)
+    r.covered = covered(r.span)
     r.uncovered = uncovered(r.span)
     # when asked: whether it lived, and of what, after each of its observations
     r.past = lambda: [(effective(o), life(obs[:n + 1], *((seen, gone) if n + 1 == len(obs) else (NEVER, NEVER))))
@@ -250,8 +253,16 @@ def cells(span):
             if not runs or runs[-1][1] != v:
                 runs.append((effective(o), v, o.kind))
         at, v, kind = runs[-1]
+        before = None
+        if v is None and len(runs) > 1:
+            b, value, how = runs[-2]
+            if isinstance(value, dict):
+                value = {a: x for a, x in value.items() if a != "primary"}
+            # it was last seen at the last of its points before the clear
+            last = len(points) - next(i for i, p in enumerate(reversed(points)) if p[1] is not None) - 1
+            before = Cell(value, b, points[last][0], len(runs) == 2 and how != "patch")
         # only the first sight of a cell can be unwitnessed, and not if a patch brought it
-        cells[(f, k)] = Cell(v, at, points[-1][0], len(runs) == 1 and kind != "patch")
+        cells[(f, k)] = Cell(v, at, points[-1][0], len(runs) == 1 and kind != "patch", before)
     return cells
 
 
@@ -263,6 +274,16 @@ def uncovered(span):
         return []
     ever, newest = set.union(*masks), masks[-1]
     return sorted(c for c in ever - newest if ":" not in c or not {"metadata"} & (ever | newest))
+
+
+def covered(span):
+    out = {}
+    for o in span:
+        for f in says(o)[0]:
+            if f in LISTS:
+                first = out.get(f) or Cell(None, effective(o), None, o.kind != "patch")
+                out[f] = first._replace(as_of=effective(o))
+    return out
 
 
 def names_primary(field, whole, single):
@@ -440,6 +461,7 @@ class Rule:
         self.kind = spec.get("rule", default)
         self.sources = spec.get("sources") or []
         self.only = spec.get("only", False)
+        self.clear = spec.get("clear") or "withdraw"
         self.classes = classes
 
     def rank(self, source):
@@ -449,6 +471,11 @@ class Rule:
                 return self.sources.index(wanted)
         return len(self.sources)
 
+    def clear_of(self, source):
+        if isinstance(self.clear, str):
+            return self.clear
+        return self.clear.get(source, self.clear.get(self.classes[source], "withdraw"))
+
     def admits(self, source):
         return not self.only or self.rank(source) < len(self.sources)
 
@@ -457,6 +484,7 @@ class Claim:
     """What one record says about one value, element, group or list."""
     def __init__(self, record, kind, value, cells):
         self.record, self.kind, self.value = record, kind, value
+        self.cells = cells
         self.version = record.version
         self.changed = max((counted(record, c) for c in cells), default=NEVER)
         self.since = max((known_since(record, c) for c in cells), default=NEVER)
@@ -469,6 +497,8 @@ class Claim:
 
     def agrees(self, other):
         """Do they say the same, as far as both say anything?"""
+        if self.value is None or other.value is None:
+            return self.value is other.value
         if self.kind == "list":
             return set(self.value) == set(other.value)
         if self.kind == "primary":
@@ -483,11 +513,13 @@ class Claim:
 
     def verified(self):
         # DESIGN is silent on what verifies a single value: a flag of its stamp, which no event can set yet
-        elements = self.value.values() if self.kind == "list" else [self.value]
+        elements = (self.value or {}).values() if self.kind == "list" else [self.value]
         return any(isinstance(e, dict) and e.get("verified") is True for e in elements)
 
     def completeness(self):
         # DESIGN is silent on what is counted; chosen: members or elements, then what is said of the elements
+        if self.value is None:
+            return 0, 0
         if self.kind in ("list", "group"):
             said = [len([a for a in e if a != "primary"]) if isinstance(e, dict) else 1 for e in self.value.values()]
             return len(said), sum(said)
@@ -527,20 +559,56 @@ def ordered(claims, rule):
     return sorted(sorted(claims, key=lambda c: c.record.key), key=key, reverse=True)
 
 
-def cell_claims(records, field, key=""):
-    return [Claim(r, "value", r.cells[(field, key)].value, [r.cells[(field, key)]])
-            for r in records if (field, key) in r.cells and r.cells[(field, key)].value is not None]
+def told_empty(r, field):
+    """All that a record says of a list, if that is that it is empty."""
+    cells = [c for (f, _), c in r.cells.items() if f == field]
+    return cells + [r.covered[field]] if field in r.covered and all(c.value is None for c in cells) else []
 
 
-def group_claims(records, group):
+def taken(record, cell, clear):
+    """A cell as a policy takes it: where a clear is ignored, as it was before."""
+    if cell is not None and cell.value is None and clear == "ignore":
+        return cell.before
+    return cell
+
+
+def collect(records, kind, cells_of, rule, review, lead=None, field=None):
+    """The claims of records; cells_of gives the cells that a claim is made of, by name.  A claim without a value
+    says that there is none."""
     out = []
     for r in records:
-        # DESIGN is silent on what a cleared member means for the stamp of a group; chosen: nothing
-        value = {m: r.cells[(m, "")].value for m in GROUPS[group]
-                 if (m, "") in r.cells and r.cells[(m, "")].value is not None}
-        if value:
-            out.append(Claim(r, "group", value, [r.cells[(m, "")] for m in value]))
+        clear = rule.clear_of(r.key[0]) if rule else "withdraw"
+        clear = review if clear == "review" else clear
+        cells = {m: taken(r, c, clear) for m, c in cells_of(r).items()}
+        full = {m: c for m, c in cells.items() if c is not None and c.value is not None}
+        if full:
+            value = {m: c.value for m, c in full.items()}
+            # DESIGN is silent on what a cleared member means for the stamp of a group; chosen: nothing. The removal of
+            # an element is a change of its list.
+            made = [c for c in cells.values() if c is not None] if kind == "list" else list(full.values())
+            out.append(Claim(r, kind, value[None] if kind == "value" else value, made))
+            out[-1].of = full
+        elif clear == "authoritative":
+            # a group is cleared when its lead is, and nothing of it is left; an element with all of its list
+            gone = [c for c in cells.values() if c is not None] if cells.get(lead) is not None else told_empty(r, field)
+            if gone:
+                out.append(Claim(r, kind, None, gone))
+                out[-1].of = {}
     return out
+
+
+def cell_claims(records, field, key="", rule=None, review="ignore"):
+    return collect(records, "value", lambda r: {None: r.cells.get((field, key))}, rule, review, None, field)
+
+
+def group_claims(records, group, rule=None, review="ignore"):
+    return collect(records, "group", lambda r: {m: r.cells[(m, "")] for m in GROUPS[group] if (m, "") in r.cells},
+                   rule, review, LEAD[group])
+
+
+def list_claims(records, field, rule=None):
+    """Each record's list as a whole; one that has no element has none to offer."""
+    return collect(records, "list", lambda r: {k: c for (f, k), c in r.cells.items() if f == field}, rule, "ignore", None, field)
 
 
 # ---- one contact ----
@@ -591,20 +659,21 @@ class Resolver:
 
     def seen(self, unit, key):
         """All that is said of a cell now, for a decision to know."""
+        rule = self.rule("metadata." + key if "metadata." + key in self.policy else GROUP_OF.get(unit, unit))
+        review = "authoritative" if rule.kind == "manual_review" else "ignore"
         if unit in GROUPS:
-            claims = group_claims(self.live, unit)
+            claims = group_claims(self.live, unit, rule, review)
         elif unit in LISTS and not key:
-            claims = [c for k in {k for r in self.live for (f, k) in r.cells if f == unit} for c in cell_claims(self.live, unit, k)]
+            claims = [c for k in {k for r in self.live for (f, k) in r.cells if f == unit} for c in cell_claims(self.live, unit, k, rule)]
         else:
-            claims = cell_claims(self.live, unit, key)
-        return {seen_digest(c) for c in claims}
+            claims = cell_claims(self.live, unit, key, rule, review)
+        return {seen_digest(c) for c in claims if c.value is not None}
 
     def rule(self, target, default="last_write_wins"):
         return Rule(self.policy.get(target), default, self.classes)
 
-    def put(self, field, claim, cell=None):
-        if cell is None:
-            cell = claim.record.cells[(field, "")]
+    def put(self, field, claim):
+        cell = claim.of.get(field, claim.of.get(None))
         self.c.value[field] = cell.value
         self.c.provenance[field] = (claim.record.key[0], counted(claim.record, cell), cell.as_of, cell.estimate)
 
@@ -626,7 +695,7 @@ class Resolver:
 
     def scalar(self, field):
         rule = self.rule(field)
-        best = self.decide(field, "", cell_claims(self.live, field), rule,
+        best = self.decide(field, "", lambda review: cell_claims(self.live, field, "", rule, review), rule,
                            lambda r: history(r, [(field, "")], lambda v: v[0]), [field])
         if best is None:
             return
@@ -641,10 +710,10 @@ class Resolver:
 
     def group(self, group):
         rule = self.rule(group)
-        claims = group_claims(self.live, group)
-        claims = [c for c in claims if rule.admits(c.record.key[0])]
-        leading = [c for c in claims if LEAD[group] in c.value] or claims
-        best = self.decide(group, "", leading, rule, lambda r: history(
+        claims = [c for c in group_claims(self.live, group, rule, review_as(rule)) if rule.admits(c.record.key[0])]
+        leading = leaders(claims, group)
+        best = self.decide(group, "", lambda review: leaders(
+            [c for c in group_claims(self.live, group, rule, review) if rule.admits(c.record.key[0])], group), rule, lambda r: history(
             r, [(m, "") for m in GROUPS[group]],
             lambda v: {m: x for m, x in zip(GROUPS[group], v) if x is not None} or None), GROUPS[group])
         self.group_of_claims(group, best, claims, leading, rule)
@@ -655,7 +724,7 @@ class Resolver:
                 continue
             self.c.value.pop(m, None)
             self.c.provenance.pop(m, None)
-            self.question(m, "", ordered(cell_claims(self.live, m), rule), d, rule, withdrawn(self.live, [m], m))
+            self.question(m, "", ordered(cell_claims(self.live, m, "", rule, review_as(rule)), rule), d, rule, withdrawn(self.live, [m], m))
             if d.value is not None:
                 self.put_decided(m, d.value, Decided(d, []))
 
@@ -666,7 +735,7 @@ class Resolver:
         # others), and on gaps in what is disputed or decided (chosen: candidates do not fill them, decisions have none)
         rest = ordered(leading, rule) if not self.disputed else []
         rest += ordered([c for c in claims if c not in leading], rule)
-        rest = [] if best.record is None else [c for c in rest if c.record is not best.record]
+        rest = [] if best.record is None else [c for c in rest if c.record is not best.record and c.value is not None]
         filled = dict.fromkeys(best.value, best)
         result = dict(best.value)
         for c in rest:
@@ -691,9 +760,8 @@ class Resolver:
         rule = self.rule(field, "union")
         live = [r for r in self.live if rule.admits(r.key[0])]
         if rule.kind != "union":
-            best = ordered(list_claims(live, field), rule)
-            live = [best[0].record] if best else []
-        there = {k for r in live for (f, k), c in r.cells.items() if f == field and c.value is not None}
+            best = ordered(list_claims(live, field, rule), rule)
+            live = [best[0].record] if best and best[0].value is not None else []
         whole = self.decision(field, "")
         keys = {k for r in self.live for (f, k), c in r.cells.items() if f == field}
         keys |= {d.key for d in self.decisions if d.unit == field and d.key} | set(whole.value or {} if whole else {})
@@ -701,7 +769,7 @@ class Resolver:
             self.question(field, "", [], whole, rule, [])
         out, age, decided = {}, {}, {}
         for k in sorted(keys):
-            claims = ordered(cell_claims(self.live, field, k), rule)
+            claims = ordered(cell_claims(self.live, field, k, rule), rule)
             d = self.standing(self.decision(field, k), claims)
             if whole is not None and (d is None or whole.order > d.order):
                 d = whole._replace(key=k, value=(whole.value or {}).get(k))
@@ -714,15 +782,17 @@ class Resolver:
                     age[k] = d.at
                     self.c.provenance[field + ":" + k] = (d.source or "decision",)
                 continue
-            if k not in there:
+            best = ordered(cell_claims(live, field, k, rule), rule)
+            # that there is no such element may be the last word
+            if not best or best[0].value is None:
                 continue
-            best = ordered(cell_claims(live, field, k), rule)[0]
+            best = best[0]
             e = dict(best.value)
-            if any(c.value.get("verified") for c in cell_claims(self.live, field, k) if rule.admits(c.record.key[0])):
+            if any(c.value.get("verified") for c in claims if c.value is not None):
                 e["verified"] = True
             e.pop("primary", None)
             out[k] = e
-            cell = best.record.cells[(field, k)]
+            cell = best.of[None]
             # DESIGN is silent on how old an element is; chosen: as old as the claim that gives its attributes
             age[k] = counted(best.record, cell)
             self.c.provenance[field + ":" + k] = (best.record.key[0], age[k], cell.as_of, cell.estimate)
@@ -754,7 +824,7 @@ class Resolver:
         for k in sorted({k for r in self.live for (f, k) in r.cells if f == "metadata"} | decided):
             target = "metadata." + k if "metadata." + k in self.policy else "metadata"
             rule = self.rule(target, "union")
-            best = self.decide("metadata", k, cell_claims(self.live, "metadata", k), rule,
+            best = self.decide("metadata", k, lambda review: cell_claims(self.live, "metadata", k, rule, review), rule,
                                lambda r: history(r, [("metadata", k)], lambda v: v[0]), ["metadata"])
             if best is None:
                 continue
@@ -762,7 +832,7 @@ class Resolver:
             if best.record is None:
                 self.c.provenance["metadata:" + k] = (best.source,)
             else:
-                cell = best.record.cells[("metadata", k)]
+                cell = best.of[None]
                 self.c.provenance["metadata:" + k] = (best.record.key[0], counted(best.record, cell), cell.as_of, cell.estimate)
         if out:
             self.c.value["metadata"] = out
@@ -780,7 +850,7 @@ class Resolver:
 
     def standing(self, d, claims):
         """A steward's removal of an element falls to an assertion that is later."""
-        if d is not None and d.kind == "override" and d.key and d.value is None and any(c.changed > d.at for c in claims):
+        if d is not None and d.kind == "override" and d.key and d.value is None and any(c.changed > d.at for c in claims if c.value is not None):
             return None
         return d
 
@@ -788,9 +858,11 @@ class Resolver:
         """A conflict, if an override has gone stale or stands against another decision."""
         rivals = [] if whole else self.rivals(unit, key)
         tombstone = d.key and d.value is None and not whole
-        stale = d.kind == "override" and not tombstone and (
+        # what settled a question about a clear stands only until something new is said
+        reviewed = rule.kind != "manual_review" and "review" in ([rule.clear] if isinstance(rule.clear, str) else rule.clear.values())
+        stale = (d.kind == "override" or reviewed) and not tombstone and (
             any(unseen(c, d) and plain(c.value) != plain(d.value) for c in claims) or
-            (d.value is not None and any(at > d.at for r, at in withdrawn if rule.admits(r.key[0]))))
+            (d.value is not None and any(at > d.at for r, at in withdrawn if rule.clear_of(r.key[0]) == "withdraw")))
         parted = self.parted(d, claims) and not whole
         if rivals or stale or parted:
             self.conflict(unit, key, rivals or [d] * parted, claims)
@@ -804,15 +876,26 @@ class Resolver:
     def conflict(self, unit, key, rivals, claims):
         self.c.conflicts.append(Conflict(self.c.members, unit, key, [DecidedClaim(d) for d in rivals] + claims))
 
-    def decide(self, unit, key, claims, rule, runs_of, fields):
+    def decide(self, unit, key, collect, rule, runs_of, fields):
         """The claim that stands, or None; one without a record is a decision's."""
-        claims = ordered(claims, rule)
+        claims = ordered(collect(review_as(rule)), rule)
+        # a clear that is to be reviewed is asked about where it would win if it counted
+        asked = []
+        if rule.kind != "manual_review" and claims and claims[0].value is not None:
+            counting = ordered(collect("authoritative"), rule)
+            if counting and counting[0].value is None and rule.clear_of(counting[0].record.key[0]) == "review":
+                asked = counting[:1]
         distinct = {c.bytes() for c in claims}
         decision = self.standing(self.decision(unit, key), claims)
         self.disputed = rule.kind == "manual_review" and len(distinct) > 1
         if decision is None:
-            if self.disputed:
-                self.conflict(unit, key, [], claims)
+            if self.disputed or asked:
+                self.conflict(unit, key, [], claims + asked)
+        elif asked:
+            rivals = self.rivals(unit, key)
+            parted = self.parted(decision, claims + asked)
+            if rivals or parted or any(unseen(c, decision) for c in claims + asked):
+                self.conflict(unit, key, rivals or [decision] * parted, claims + asked)
         elif self.disputed or (rule.kind == "manual_review" and claims and claims[0].value != decision.value):
             # what it did not see re-opens it, unless all say by now what was decided
             rivals = self.rivals(unit, key)
@@ -830,8 +913,22 @@ class Resolver:
             value = established([(r, runs_of(r)) for r in self.live if rule.admits(r.key[0])], LEAD.get(unit))
             # DESIGN is silent on an established value that nobody holds any more, and reads "the least in the tie
             # order" where there never was one; chosen: in both cases the first in the order of the claims
-            return next((c for c in claims if c.value == value), claims[0])
-        return claims[0]
+            best = next((c for c in claims if c.value == value), claims[0])
+        else:
+            best = claims[0]
+        return best if best.value is not None else None
+
+
+def review_as(rule):
+    """What a clear that is to be reviewed counts as: under manual_review it is a candidate like any other."""
+    return "authoritative" if rule.kind == "manual_review" else "ignore"
+
+
+def leaders(claims, group):
+    """Those that fill the lead member, if any does; that there is no value says so of the lead, too."""
+    if not any(c.value is not None and LEAD[group] in c.value for c in claims):
+        return claims
+    return [c for c in claims if c.value is None or LEAD[group] in c.value]
 
 
 def unseen(c, decision):
@@ -864,17 +961,6 @@ class Decided:
         same = [c for c in claims if c.value == decision.value]
         chosen = [c for c in same if c.record.key[0] == decision.source] or same
         self.claimed = chosen[0].record if chosen else None
-
-
-def list_claims(records, field, without=()):
-    """Each record's list as a whole; one that has no element has none to offer."""
-    out = []
-    for r in records:
-        cells = {k: c for (f, k), c in r.cells.items() if f == field and k not in without}
-        value = {k: c.value for k, c in cells.items() if c.value is not None}
-        if value:
-            out.append(Claim(r, "list", value, list(cells.values())))
-    return out
 
 
 def history(record, wanted, join):
