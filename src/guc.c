@@ -20,6 +20,8 @@ int			guc_http_connections;
 int			guc_http_timeout;
 int			guc_http_retries;
 int			guc_http_max_body;
+int			guc_dedup_retention;
+int			guc_run_retention;
 
 void
 guc_init(void)
@@ -85,5 +87,15 @@ guc_init(void)
 							NULL,
 							&guc_http_max_body, 32768, 1, 1048576,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.dedup_retention",
+							"Days for which event ids and idempotency keys are remembered.",
+							"A repetition that comes later is taken for a new event; 0 = for ever.",
+							&guc_dedup_retention, 14, 0, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.run_retention",
+							"Days for which finished runs are kept.",
+							"The newest of each source stays; 0 = for ever.",
+							&guc_run_retention, 90, 0, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("contactsync");
 }

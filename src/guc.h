@@ -20,5 +20,7 @@ extern int	guc_http_connections;
 extern int	guc_http_timeout;
 extern int	guc_http_retries;	/* contactsync.http_retries */
 extern int	guc_http_max_body;
+extern int	guc_dedup_retention;
+extern int	guc_run_retention;
 
 #endif							/* CONTACTSYNC_GUC_H */

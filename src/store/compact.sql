@@ -16,3 +16,36 @@ WHERE o.tenant_id = contactsync.current_tenant() AND o.late;
 COMMENT ON VIEW contactsync.late_observations IS
 	'Observations of the active tenant that came after their record had been compacted beyond their version: kept, but not merged.';
 GRANT SELECT ON contactsync.late_observations TO contactsync_app, contactsync_analyst, contactsync_admin;
+
+-- Nothing that a result depends on: an event id that is forgotten lets its repetition in, whose observation is known.
+CREATE FUNCTION contactsync._prune() RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	dedup CONSTANT integer := pg_catalog.current_setting('contactsync.dedup_retention');
+	run CONSTANT integer := pg_catalog.current_setting('contactsync.run_retention');
+	n bigint;
+	result bigint := 0;
+BEGIN
+	PERFORM contactsync._require_active();
+	IF dedup > 0 THEN
+		DELETE FROM contactsync.inbox_dedup d
+		WHERE d.tenant_id = contactsync.current_tenant() AND d.seen_at < pg_catalog.now() - pg_catalog.make_interval(days => dedup);
+		GET DIAGNOSTICS result = ROW_COUNT;
+	END IF;
+	IF run > 0 THEN
+		-- one that holds deletes, or whose certificate is still to be applied, has not said its last word
+		DELETE FROM contactsync.runs x
+		WHERE x.tenant_id = contactsync.current_tenant() AND x.finished_at < pg_catalog.now() - pg_catalog.make_interval(days => run)
+			AND x.held_deletes = 0 AND NOT (x.certified AND NOT x.certificate_applied)
+			AND EXISTS (SELECT FROM contactsync.runs y WHERE y.tenant_id = x.tenant_id AND y.source = x.source AND y.id > x.id);
+		GET DIAGNOSTICS n = ROW_COUNT;
+		result := result + n;
+	END IF;
+	RETURN result;
+END
+$$;
+CREATE FUNCTION contactsync.prune() RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.prune() IS
+	'Forget event ids and idempotency keys older than contactsync.dedup_retention days, and finished runs older than contactsync.run_retention days, and return how many; for pg_cron, say. Errors: 55000 dormant copy.';
+GRANT EXECUTE ON FUNCTION contactsync.prune() TO contactsync_admin;
