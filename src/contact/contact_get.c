@@ -379,16 +379,31 @@ contact_key_of_text(const text *t, ContactField *field, StrView *key)
 	return true;
 }
 
+/* The key as text, written where there is room for it; where that ends. */
+static char *
+put_key(char *p, ContactField field, StrView key)
+{
+	const char *scheme = field == CF_EMAILS ? "email:" : "tel:";
+	int			n = field == CF_EMAILS ? 6 : 4;
+
+	SET_VARSIZE(p, VARHDRSZ + n + key.len);
+	memcpy(p + VARHDRSZ, scheme, n);
+	memcpy(p + VARHDRSZ + n, key.ptr, key.len);
+	return p + VARHDRSZ + n + key.len;
+}
+
+static inline Size
+key_size(ContactField field, StrView key)
+{
+	return VARHDRSZ + (field == CF_EMAILS ? 6 : 4) + key.len;
+}
+
 text *
 contact_key_text(ContactField field, StrView key)
 {
-	const char *scheme = field == CF_EMAILS ? "email:" : "tel:";
-	int			n = strlen(scheme);
-	text	   *result = palloc(VARHDRSZ + n + key.len);
+	text	   *result = palloc(key_size(field, key));
 
-	SET_VARSIZE(result, VARHDRSZ + n + key.len);
-	memcpy(VARDATA(result), scheme, n);
-	memcpy(VARDATA(result) + n, key.ptr, key.len);
+	(void) put_key((char *) result, field, key);
 	return result;
 }
 
@@ -401,11 +416,17 @@ contact_keys(PG_FUNCTION_ARGS)
 {
 	static const ContactField fields[] = {CF_EMAILS, CF_PHONES};
 	ContactReader r;
-	Datum	   *keys;
+	StrView		some[16];
+	StrView    *keys = some;
 	int			nkeys = 0;
+	int			nemails = 0;
+	Size		size = ARR_OVERHEAD_NONULLS(1);
+	ArrayType  *result;
+	char	   *p;
 
 	contact_read(&r, PG_GETARG_DATUM(0), CF_BIT(CF_EMAILS) | CF_BIT(CF_PHONES), true);
-	keys = palloc(sizeof(Datum) * Max(r.nitems, 1));
+	if (r.nitems > lengthof(some))
+		keys = palloc(sizeof(StrView) * r.nitems);
 	for (int f = 0; f < lengthof(fields); f++)
 	{
 		int			end;
@@ -415,9 +436,27 @@ contact_keys(PG_FUNCTION_ARGS)
 			ContactItem item;
 
 			contact_read_item(&r, fields[f], i, &item);
-			if (!(item.flags & CI_TOMBSTONE) && contact_key_recognises(item.field, item.key))
-				keys[nkeys++] = PointerGetDatum(contact_key_text(item.field, item.key));
+			if ((item.flags & CI_TOMBSTONE) || !contact_key_recognises(fields[f], item.key))
+				continue;
+			size = INTALIGN(size) + key_size(fields[f], item.key);
+			keys[nkeys++] = item.key;
+			nemails += fields[f] == CF_EMAILS;
 		}
 	}
-	PG_RETURN_ARRAYTYPE_P(construct_array(keys, nkeys, TEXTOID, -1, false, TYPALIGN_INT));
+	if (nkeys == 0)
+		PG_RETURN_ARRAYTYPE_P(construct_empty_array(TEXTOID));
+
+	/* as construct_array would, without a copy of each key between */
+	size = INTALIGN(size);
+	result = palloc0(size);
+	SET_VARSIZE(result, size);
+	result->ndim = 1;
+	result->dataoffset = 0;
+	result->elemtype = TEXTOID;
+	ARR_DIMS(result)[0] = nkeys;
+	ARR_LBOUND(result)[0] = 1;
+	p = ARR_DATA_PTR(result);
+	for (int i = 0; i < nkeys; i++)
+		p = (char *) INTALIGN(put_key(p, i < nemails ? CF_EMAILS : CF_PHONES, keys[i]));
+	PG_RETURN_ARRAYTYPE_P(result);
 }
