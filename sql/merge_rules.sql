@@ -109,4 +109,29 @@ SELECT snapshot('erp', '{"note": "erp"}', 9, 1), process();
 SELECT note FROM directory;
 CALL forget();
 
+-- how many independent sources say so
+SELECT said('crm', '{"note": "x", "company": "Acme", "title": "CTO", "tags": ["a", "b"]}', 1), said('mkt', '{"note": "x", "company": "Acme", "tags": ["A"]}', 2),
+	said('phone', '{"note": "y", "tags": ["b"]}', 3), said('erp', '{"note": "x"}', 4), said('erp', '{"note": null}', 5), process();
+SELECT field, value, source, verdict, support FROM explain((SELECT id FROM directory)) WHERE field !~ 'emails' ORDER BY field COLLATE "C", rank;
+CALL forget();
+
+-- a group of one's own wins whole, and a decision on what was part of another counts as far as it goes
+SELECT set_policy('identity', 'source_priority', '{crm}', '{"members": ["nickname", "title", "birthday"]}');
+SELECT said('crm', '{"nickname": "Al", "company": "Acme"}', 1), said('mkt', '{"nickname": "Bo", "title": "CTO", "birthday": "1990-01-01"}', 2),
+	said('phone', '{"title": "CEO", "company": "Home"}', 3), said('erp', '{"nickname": "Al", "birthday": "1980-01-01"}', 0), process();
+SELECT nickname, title, birthday, company FROM directory;
+SELECT field, value, source, rule, verdict FROM explain((SELECT id FROM directory)) WHERE field IN ('nickname', 'title', 'birthday', 'company') ORDER BY field, rank;
+SELECT override_field((SELECT id FROM directory), 'identity', '{"nickname": "Cy", "birthday": "1970-01-01"}') > 0 AS decided;
+SELECT nickname, title, birthday, company FROM directory;
+SELECT field, value FROM overrides;
+SELECT unset_policy('identity'), process();
+SELECT nickname, title, birthday, company FROM directory;
+SELECT set_policy('identity', 'manual_review', options => '{"members": ["title", "nickname"]}'), process();
+SELECT nickname, title, birthday, company FROM directory;
+SELECT field, element, state, jsonb_array_length(candidates) AS candidates FROM conflicts WHERE state <> 'superseded';
+SELECT resolve_conflict(id, 1) FROM conflicts WHERE state = 'open';
+SELECT nickname, title, birthday, company, open_conflicts FROM directory;
+SELECT * FROM verify();
+CALL forget();
+
 ROLLBACK;

@@ -343,6 +343,8 @@ typedef struct MergeCandidate
 	int64		changed_at;
 	int64		as_of;
 	bool		estimate;
+	bool		derived;		/* shown because we wrote it there */
+	int			support;		/* independent live sources that say so; -1 of a decision */
 	const MergeRule *rule;
 	MergeVerdict verdict;
 	int64		decision_id;	/* 0 = none */

@@ -119,6 +119,7 @@ explain_decision(MergeResolver *s, ContactField field, StrView key, const MergeD
 		out = add_candidate(s, of, key);
 
 		out->input = -1;
+		out->support = -1;
 		out->item = n ? &decision->items[k] : NULL;
 		out->rank = 1;
 		out->changed_at = out->as_of = decision->decided_at;
@@ -156,6 +157,8 @@ merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const Me
 			out->changed_at = c->changed_at;
 			out->as_of = c->as_of;
 			out->estimate = !c->witnessed;
+			out->derived = c->derived;
+			out->support = c->votes;
 			out->verdict = c->verdict;
 			out->decision_id = decision ? decision->id : 0;
 			out->stale = decision && merge_is_stale(s, decision, c);

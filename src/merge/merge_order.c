@@ -272,7 +272,7 @@ merge_order(MergeResolver *s, const MergeRule *rule)
 		for (int k = 0; k < c->nitems && rule->kind == MR_MOST_COMPLETE; k++)
 			c->nattributes += attributes(c->items[k]);
 	}
-	if (rule->kind == MR_MOST_FREQUENT)
+	if (rule->kind == MR_MOST_FREQUENT || s->explain)
 		merge_count_votes(s);
 	sorting = s;
 	sorting_rule = rule;

@@ -145,8 +145,8 @@ merge_decision_cell(const MergePolicy *policy, StrView name, StrView element, Me
 	d->group = field < 0;
 	d->member = unit == NULL && field >= 0;
 	d->fields = unit ? unit->fields : field >= 0 ? CF_BIT(field) : merge_default_group(name);
-	/* of a group that is gone, what was decided of it */
-	for (int i = 0; i < d->nitems && d->fields == 0; i++)
+	/* of a group that is gone, or had other members, what was decided of it */
+	for (int i = 0; i < d->nitems && d->group; i++)
 		d->fields |= CF_BIT(d->items[i].field);
 	if (d->fields == 0)
 		return false;

@@ -75,16 +75,16 @@ COMMENT ON FUNCTION contactsync.find(text) IS
 CREATE FUNCTION contactsync._explain(contact_id uuid, field text)
 	RETURNS TABLE (field_ text, rank integer, value jsonb, source text, source_id text, changed_at timestamptz,
 		as_of timestamptz, rule text, verdict text, claim text, decided_by text,
-		estimate boolean, stale boolean)
+		estimate boolean, stale boolean, support integer)
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'store_explain_sql';
 -- an argument and a column of one name: only positions can have that
 CREATE FUNCTION contactsync.explain(contact_id uuid, text DEFAULT NULL)
 	RETURNS TABLE (field text, rank integer, value jsonb, source text, source_id text, changed_at timestamptz,
 		as_of timestamptz, rule text, verdict text, claim text, decided_by text,
-		estimate boolean, stale boolean)
+		estimate boolean, stale boolean, support integer)
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.explain(uuid, text) IS
-	'Every claim on every cell of a contact, or of the field named second, best first: who says it since when, the rule that weighed it and the verdict; estimate tells of a changed_at that was not witnessed, stale of a claim that the decision in force did not know. Errors: P0002 no such contact, 22023 no such field.';
+	'Every claim on every cell of a contact, or of the field named second, best first: who says it since when, the rule that weighed it and the verdict; estimate tells of a changed_at that was not witnessed, stale of a claim that the decision in force did not know; support is the number of independent live sources that say so. Errors: P0002 no such contact, 22023 no such field.';
 GRANT EXECUTE ON FUNCTION contactsync.find(text), contactsync.explain(uuid, text)
 	TO contactsync_app, contactsync_analyst, contactsync_admin;
 

@@ -20,7 +20,7 @@
 
 PG_FUNCTION_INFO_V1(store_explain_sql);
 
-#define EXPLAIN_COLUMNS		13
+#define EXPLAIN_COLUMNS		14
 
 static Datum
 text_datum(StrView s)
@@ -75,12 +75,15 @@ put_candidate(ReturnSetInfo *rsinfo, const MergeCandidate *c, const MergeInput *
 	values[7] = CStringGetTextDatum(merge_rule_names[c->rule->kind]);
 	values[8] = CStringGetTextDatum(merge_verdict_names[c->verdict]);
 	nulls[9] = in == NULL;
-	values[9] = CStringGetTextDatum(c->item ? c->verdict == MV_INCOMPLETE ? "incomplete" : "own" : "cleared");
+	values[9] = CStringGetTextDatum(!c->item ? "cleared" :
+									c->verdict == MV_INCOMPLETE ? "incomplete" : c->derived ? "derived" : "own");
 	nulls[10] = who == NULL;
 	if (who)
 		values[10] = CStringGetTextDatum(who);
 	values[11] = BoolGetDatum(c->estimate);
 	values[12] = BoolGetDatum(c->stale);
+	nulls[13] = c->support < 0;
+	values[13] = Int32GetDatum(c->support);
 	tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
 }
 
