@@ -15,7 +15,9 @@ import sys
 import oracle
 from oracle import Certificate, Decision, Link, Obs
 
-CLASSES = {"crm": "office", "mkt": "office", "phone": "device", "tab": "crm"}
+SOURCES = ["crm", "mkt", "phone", "tab"]
+# what is done to the directory is said by "app"
+CLASSES = {"crm": "office", "mkt": "office", "phone": "device", "tab": "crm", "app": "app"}
 EPOCH = datetime.datetime(2020, 1, 1, tzinfo=datetime.timezone.utc)
 DAY = 86400 * 1000000
 MAX_REPORTS = 3
@@ -348,6 +350,39 @@ class History:
             self.decided(made[0], made[1], [], kind="undo", targets=frozenset([target]))
         return self.compare()
 
+    def edit(self, which, columns):
+        """An application edits a contact: what "app" says then, and what was decided along with it."""
+        self.process()
+        d = self.compare()
+        live = sorted((c for c in self.contacts.values() if c.live), key=lambda c: people(c.members))
+        if d or not live:
+            return d
+        source, source_id = min(live[which % len(live)].members)
+        state = json.loads(self.psql.run("SELECT json_build_array(coalesce((SELECT max(id) FROM contactsync.observations), 0), "
+                                         "coalesce((SELECT max(id) FROM contactsync.decisions), 0));"))
+        self.psql.run(f"UPDATE contactsync.directory SET {columns} WHERE id = (SELECT contact_id FROM contactsync.records "
+                      f"WHERE source = {quote(source)} AND source_id = {quote(source_id)});")
+        key = "(SELECT json_agg(ARRAY[r.source, r.source_id]) FROM contactsync.records r WHERE r.id = ANY ({}))"
+        said, made = json.loads(self.psql.run(f"""SELECT json_build_array(
+			(SELECT json_agg(json_build_array(r.source_id, o.kind, o.version, o.seq, o.payload)) FROM contactsync.observations o
+				JOIN contactsync.records r ON r.id = o.record_id WHERE o.id > {state[0]}),
+			(SELECT json_agg(json_build_array(id, decided_at, kind, field, element, {key.format("records")}, {key.format("others")}) ORDER BY id)
+				FROM contactsync.decisions WHERE id > {state[1]}));"""))
+        for source_id, kind, version, seq, payload in said or []:
+            self.obs.append(Obs("app", source_id, kind, unstamp(version), seq, None, None, payload))
+        made = [(i, at, kind, unit, key, [tuple(r) for r in records], [tuple(r) for r in others or []])
+                for i, at, kind, unit, key, records, others in made or []]
+        for i, _, kind, _, _, records, others in made:
+            if kind == "link":
+                self.links.append(Link(len(self.links), kind, frozenset(records), frozenset(others)))
+                self.ids[i] = ("link", self.links[-1].order)
+        # the removals were decided once the rest was known
+        self.records, self.contacts, _ = oracle.compute(self.obs, self.certificates, CLASSES, self.policy, self.decisions, self.links)
+        for i, at, kind, unit, key, records, _ in made:
+            if kind == "override":
+                self.decided(i, at, records, unit=unit, key=key, seen=self.resolver(records).seen(unit, key), kind="override")
+        return self.compare()
+
     def link(self, kind, which, other, pick):
         """Somebody decides who is who."""
         self.process()
@@ -490,7 +525,7 @@ COVERABLE = ["first_name", "last_name", "company", "title", "note", "emails", "p
 
 
 def event(rng, persons, used):
-    source = rng.choice(list(CLASSES))
+    source = rng.choice(SOURCES)
     person = rng.randrange(persons)
     who = (source, f"r{person}")
     kind = rng.choice(["snapshot"] * 8 + ["patch"] * 12 + ["delete"] * 3 + ["undelete"] * 3)
@@ -561,8 +596,15 @@ CELLS = {"note": ["a", "b", "over"], "nickname": ["x", "over"], "title": ["CTO",
          "phones:+16502530000": ["+16502530000", {"number": "+16502530000", "type": "work"}], "tags:a": ["a", "A"], "tags": [["a", "own"]]}
 
 
+EDITS = ["note = 'edited'", "note = NULL", "nickname = 'E', title = 'Ed'", "title = NULL", "last_name = 'Lee', first_name = 'Ann'",
+         "emails = emails - 0", "emails = emails || '[\"own@x.org\"]'", "emails = '[]'", "tags = '{}'", "tags = tags || 'c'::text",
+         "phones = phones - 0", "metadata = metadata - 'k'", "metadata = metadata || '{\"k\": \"edited\"}'", "company = 'Home', tags = '{a}'"]
+
+
 def decision(rng):
     r = rng.random()
+    if rng.random() < .15:
+        return ("edit", rng.randrange(100), rng.choice(EDITS))
     if r < .15:
         return ("undo", rng.randrange(100))
     # few cells, so that they meet
@@ -598,7 +640,7 @@ def random_history(rng):
             steps.append(decision(rng))
         r = rng.random()
         if r < .04:
-            steps.append(("certify", rng.choice(list(CLASSES)), rng.randrange(12) * DAY + DAY // 2,
+            steps.append(("certify", rng.choice(SOURCES), rng.randrange(12) * DAY + DAY // 2,
                           [f"r{p}" for p in range(persons) if rng.random() < .7]))
         elif r < .15:
             steps.append(("process",))
