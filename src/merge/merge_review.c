@@ -529,7 +529,7 @@ merge_seen(const MergePolicy *policy, MergeInput *inputs, int ninputs, const Mer
 	{
 		merge_collect(&s, fields, keys[k], cell->field);
 		for (int i = 0; i < s.nclaims; i++)
-			if (s.claims[i].nitems > 0)
+			if (s.claims[i].verdict != MV_WITHDRAWN)
 				merge_claim_digest(&s, &s.claims[i], (*seen)[(*nseen)++]);
 	}
 }

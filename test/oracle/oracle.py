@@ -667,7 +667,7 @@ class Resolver:
             claims = [c for k in {k for r in self.live for (f, k) in r.cells if f == unit} for c in cell_claims(self.live, unit, k, rule)]
         else:
             claims = cell_claims(self.live, unit, key, rule, review)
-        return {seen_digest(c) for c in claims if c.value is not None}
+        return {seen_digest(c) for c in claims}
 
     def rule(self, target, default="last_write_wins"):
         return Rule(self.policy.get(target), default, self.classes)
