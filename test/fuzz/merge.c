@@ -2,8 +2,8 @@
  * merge.c
  *		src/merge: the result depends on what was said, and on nothing else.
  *
- * The input is read as the observations of a few records and some policy, all
- * out of small stocks, so that they meet.  Folding, resolving and clustering
+ * The input is read as the observations of a few records, some policy and some
+ * decisions, all out of small stocks, so that they meet.  Folding, resolving and clustering
  * them must give the same in any order, with duplicates, and step by step.
  */
 #include "fuzz.h"
@@ -13,6 +13,7 @@
 
 #define MAX_RECORDS			4
 #define MAX_OBSERVATIONS	10
+#define MAX_DECISIONS		4
 #define ORDERS				3
 
 typedef struct Input
@@ -319,42 +320,114 @@ check_fold(Input *in, const Said *said, StrView source, MergeRecord *record)
 
 /* ---- one contact ---- */
 
-static void
-resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs, const Said *said, MergeResult *result)
+/* A decision on some cell, for some of the records; false if it is about nothing. */
+static bool
+read_decision(Input *in, const MergePolicy *policy, const MergeInput *inputs, int ninputs, int number, MergeDecision *d)
 {
-	merge_resolve(policy, inputs, ninputs, NULL, 0, true, result);
+	static const struct
+	{
+		const char *name;
+		const char *element;
+		const char *before;
+		const char *const *values;
+		int			nvalues;
+		const char *after;
+	}			cells[] =
+	{
+		{"note", "", "{\"note\": ", values, lengthof(values), "}"},
+		{"title", "", "{\"title\": ", values, lengthof(values), "}"},
+		{"job", "", "{\"title\": \"b\", \"company\": ", values, lengthof(values), "}"},
+		{"name", "", "{\"first_name\": \"a\", \"last_name\": ", values, lengthof(values), "}"},
+		{"last_name", "", "{\"last_name\": ", values, lengthof(values), "}"},
+		{"emails", "a@x.org", "{\"emails\": [", mails, 1, "]}"},
+		{"emails", "b@x.org", "{\"emails\": [", mails + 4, 1, "]}"},
+		{"emails", "", "{\"emails\": [\"c@x.org\", ", mails, lengthof(mails), "]}"},
+		{"tags", "t", "{\"tags\": [", tags, 1, "]}"},
+		{"metadata", "k", "{\"metadata\": {\"k\": ", values, lengthof(values), "}}"}
+	};
+	ContactClaims claims;
+	ContactError error;
+	int64	   *records = palloc0(sizeof(int64) * (ninputs + 1));
+	int			n = 0;
+	int			which = next(in, lengthof(cells));
+	const char *value = cells[which].values[next(in, cells[which].nvalues)];
+
+	memset(d, 0, sizeof(*d));
+	d->kind = next(in, 4);
+	d->kind = d->kind == 0 ? MD_RESOLVE : d->kind == 1 && number > 0 ? MD_RELEASE : MD_OVERRIDE;
+	d->target = d->kind == MD_RELEASE ? 1 + next(in, number) : 0;
+	d->decided_at = 1 + next(in, 8);
+	d->id = number + 1;
+	for (int i = 0; i < ninputs; i++)
+		if (next(in, 3) > 0)
+			records[n++] = inputs[i].record_id;
+	d->records = records;
+	if (n == 0)
+		return false;
+	if (next(in, 4) > 0)
+	{
+		FUZZ_CHECK(contact_claims_from_jsonb(fuzz_jsonb(psprintf("%s%s%s", cells[which].before, value, cells[which].after)),
+											 false, &claims, &error));
+		d->items = claims.value.items;
+		d->nitems = claims.value.nitems;
+	}
+	d->cleared = d->nitems == 0;
+	if (!merge_decision_cell(policy, strview_of(cells[which].name), strview_of(cells[which].element), d))
+		return false;
+	if (next(in, 3) == 0)
+		d->chosen_source = inputs[0].source;
+	if (next(in, 2))
+	{
+		MergeInput	some[MAX_RECORDS];
+
+		memcpy(some, inputs, sizeof(some));
+		merge_seen(policy, some, ninputs, d, &d->seen, &d->nseen);
+	}
+	return true;
+}
+
+static void
+resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs, MergeDecision *decisions, int ndecisions,
+		const Said *said, MergeResult *result)
+{
+	merge_resolve(policy, inputs, ninputs, decisions, ndecisions, true, result);
 	if (!result->needs_history)
 		return;
 	for (int i = 0; i < ninputs; i++)
 	{
-		const Said *s = &said[inputs[i].record_id];
+		const Said *s = &said[inputs[i].record_id - 1];
 		MergeObservation obs[MAX_OBSERVATIONS];
 
 		memcpy(obs, s->obs, sizeof(s->obs));
 		merge_history(policy, obs, s->nobs, s->sightings, inputs[i].source, &inputs[i].runs, &inputs[i].nruns);
 	}
-	merge_resolve(policy, inputs, ninputs, NULL, 0, true, result);
+	merge_resolve(policy, inputs, ninputs, decisions, ndecisions, true, result);
 	FUZZ_CHECK(!result->needs_history);
 }
 
 static void
-check_resolve(Input *in, const MergePolicy *policy, const MergeInput *inputs, int ninputs, const Said *said)
+check_resolve(Input *in, const MergePolicy *policy, const MergeInput *inputs, int ninputs,
+			  const MergeDecision *decisions, int ndecisions, const Said *said)
 {
 	MergeInput	some[MAX_RECORDS];
 	MergeInput	others[MAX_RECORDS];
+	MergeDecision decided[MAX_DECISIONS];
 	MergeResult result;
 	MergeResult other;
 
 	memcpy(some, inputs, sizeof(some));
-	resolve(policy, some, ninputs, said, &result);
+	memcpy(decided, decisions, sizeof(decided));
+	resolve(policy, some, ninputs, decided, ndecisions, said, &result);
 	fuzz_check_value(&result.contact);
 	for (int i = 0; i < result.contact.nitems; i++)
 		FUZZ_CHECK(!(result.contact.items[i].flags & CI_TOMBSTONE));
 	for (int i = 0; i < ORDERS; i++)
 	{
 		memcpy(others, inputs, sizeof(others));
+		memcpy(decided, decisions, sizeof(decided));
 		shuffle(in, others, ninputs, sizeof(others[0]));
-		resolve(policy, others, ninputs, said, &other);
+		shuffle(in, decided, ndecisions, sizeof(decided[0]));
+		resolve(policy, others, ninputs, decided, ndecisions, said, &other);
 		FUZZ_CHECK(result.live == other.live);
 		check_same_value(&result.contact, &other.contact, "contact");
 		FUZZ_CHECK((result.naming_input < 0) == (other.naming_input < 0));
@@ -374,7 +447,8 @@ check_resolve(Input *in, const MergePolicy *policy, const MergeInput *inputs, in
 
 			FUZZ_CHECK(x->field == y->field && strview_same(x->key, y->key) && x->rank == y->rank);
 			FUZZ_CHECK(x->verdict == y->verdict && x->changed_at == y->changed_at && x->as_of == y->as_of);
-			FUZZ_CHECK(some[x->input].record_id == others[y->input].record_id);
+			FUZZ_CHECK(x->decision_id == y->decision_id && (x->input < 0) == (y->input < 0));
+			FUZZ_CHECK(x->input < 0 || some[x->input].record_id == others[y->input].record_id);
 		}
 	}
 }
@@ -475,6 +549,8 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 	Input		in = {data, data + size, hash_bytes(data, size)};
 	Said		said[MAX_RECORDS] = {0};
 	MergeInput	inputs[MAX_RECORDS] = {0};
+	MergeDecision decisions[MAX_DECISIONS] = {0};
+	int			ndecisions = 0;
 	int			nrecords = 1 + next(&in, MAX_RECORDS);
 	MergePolicy *policy;
 
@@ -492,13 +568,16 @@ LLVMFuzzerTestOneInput(const uint8 *data, size_t size)
 			read_observation(&in, &said[r].obs[i]);
 		said[r].sightings.seen_at = next(&in, 3) == 0 ? 1 + next(&in, 9) : MERGE_TIME_MIN;
 		said[r].sightings.gone_at = next(&in, 4) == 0 ? 1 + next(&in, 9) : MERGE_TIME_MIN;
-		inputs[r].record_id = r;
+		inputs[r].record_id = r + 1;
 		inputs[r].source = strview_of(sources[r]);
 		inputs[r].source_class = strview_of(classes[r]);
 		inputs[r].source_id = strview_of(ids[r]);
 		check_fold(&in, &said[r], inputs[r].source, &inputs[r].record);
 	}
-	check_resolve(&in, policy, inputs, nrecords, said);
+	for (int i = next(&in, MAX_DECISIONS + 1); i > 0; i--)
+		if (read_decision(&in, policy, inputs, nrecords, ndecisions, &decisions[ndecisions]))
+			ndecisions++;
+	check_resolve(&in, policy, inputs, nrecords, decisions, ndecisions, said);
 	fuzz_reset();
 	return 0;
 }
