@@ -10,6 +10,7 @@ providers.py PORT_FILE PARENT: serves until the process PARENT is gone.
   /services/data/vNN.N/{query,queryAll}/, .../sobjects/Contact/deleted/ (Salesforce)
                                              nextRecordsUrl, totalSize, latestDateCovered
   /scim/Users                                startIndex, totalResults
+  /scim/linked                               the same people, by the header Link
   /oauth/token, /services/oauth2/token       refresh_token (rotating), client_credentials, jwt-bearer (RS256)
 
 It proves agreement with our reading, no more: real providers differ where we are wrong.
@@ -297,6 +298,15 @@ def salesforce(store, request):
 
 
 def scim(store, request):
+    if request.path == "/scim/linked":
+        # no SCIM, but the same people, with pages that are told in the header Link
+        page, people = int(request.query.get("page", 1)), store.live()
+        links = ['<%s/linked?page=1&x=a,b>; title="first, \\"next\\""; rel=first' % request.base]
+        if page * store.page < len(people):
+            links.append('<linked?page=%d&x=a,b>; Rel="prefetch next"' % (page + 1))
+        request.extra = [("Link", ", ".join(links))]
+        return {"people": [{"id": "u-%d" % p["id"], "at": p["modified"], "first": p["first"], "last": p["last"], "mail": p["email"]}
+                           for p in people[(page - 1) * store.page:page * store.page]]}, "people", None
     if request.path != "/scim/Users":
         raise Refused(404, {"schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"], "status": "404"})
     start, count = max(int(request.query.get("startIndex", 1)), 1), int(request.query.get("count", 100))
@@ -515,7 +525,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 return self.send(r.status, json.dumps(r.body).encode(), headers=r.headers)
         if mode and self.misbehave(store, mode, body, items, following):
             return
-        headers = [("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "1")] if mode == "limit" else []
+        headers = getattr(request, "extra", []) + ([("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "1")] if mode == "limit" else [])
         self.send(200, json.dumps(body).encode(), "application/scim+json" if provider == "scim" else "application/json", headers)
 
     def do_GET(self):

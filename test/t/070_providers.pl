@@ -237,6 +237,16 @@ $node->poll_query_until('postgres', "SELECT state = 'running' FROM contactsync.r
 sql(q{DELETE FROM source_secrets WHERE source = 'google'; DELETE FROM runs WHERE source = 'google'; DELETE FROM sources WHERE name = 'google'});
 like(run_source('graph'), qr/^succeeded/, 'a source that is gone stops nobody else');
 
+# ---- pages that the header Link tells ----
+control(op => 'reset', provider => 'scim', count => 8);
+control(op => 'set', provider => 'scim', page => 3);
+sql(q{SELECT add_connector('linked', '{"driver": "rest", "list": {"path": "/linked", "items": "$.people", "page": {"style": "link"}}, "item": {"id": "$.id", "version": "$.at"},
+	"map": {"first_name": "$.first", "last_name": "$.last", "emails": [{"address": "$.mail"}]}}')});
+sql(qq{SELECT add_source('linked', 'linked', '{"url": "http://127.0.0.1:$port/scim", "poll": false, "allow_http": true, "allow_private": true}', '{"token": "tok"}')});
+is(run_source('linked'), 'succeeded - full request certified', 'the header Link leads from page to page') or diag(last_error());
+is(sql(q{SELECT pages, items FROM runs WHERE source = 'linked'}), '3|8', 'to the last');
+is(run_source('linked'), 'succeeded - full request certified', 'without a way to ask for what changed, every run is full');
+
 # ---- a limit of our own ----
 control(op => 'reset', provider => 'scim', count => 3);
 sql(qq{SELECT add_source('slow', 'scim', '{"url": "http://127.0.0.1:$port/scim", "poll": false, "allow_http": true, "allow_private": true, "parameters": {"page_size": "1"},
