@@ -247,6 +247,37 @@ is(run_source('linked'), 'succeeded - full request certified', 'the header Link 
 is(sql(q{SELECT pages, items FROM runs WHERE source = 'linked'}), '3|8', 'to the last');
 is(run_source('linked'), 'succeeded - full request certified', 'without a way to ask for what changed, every run is full');
 
+# ---- a crash on each page of what changed, and of everything ----
+sql(qq{SELECT add_source('google', 'google', '{"url": "http://127.0.0.1:$port/google", "parameters": {"page_size": "20"}, "rate": false, "poll": false, "allow_http": true, "allow_private": true}',
+	'{"token": "tok"}')});
+set_retries($node, 0);
+sub crash_on_page
+{
+	my ($source, $page, $full) = @_;
+	control(op => 'mode', provider => 'google', mode => 'stall', skip => $page, times => 1);
+	my $run = sql("SELECT sync('$source'" . ($full ? ', true)' : ')'));
+	$node->poll_query_until('postgres', "SELECT pages = $page AND state = 'running' FROM contactsync.runs WHERE id = $run") or die;
+	$node->stop('immediate');
+	$node->start;
+	$node->poll_query_until('postgres', "SELECT state <> 'running' AND state <> 'queued' FROM contactsync.runs WHERE id = $run") or die;
+	sql("SELECT wait_for_run($run)");
+	is(sql("SELECT state, attempt FROM runs WHERE id = $run"), 'succeeded|2', "google: a crash on page $page" . ($full ? ' of everything' : '') . ': the run goes on') or diag(sql("SELECT error_code, error, progress, pages, items FROM runs WHERE id = $run"));
+	same_as('google', 'google', 'google: to the same end');
+}
+crash_on_page('google', 2, 1);
+control(op => 'edit', provider => 'google', id => 1010 + $_, fields => { title => 'Crash' }) for 0 .. 49;
+crash_on_page('google', 1);
+like(run_source('google'), qr/^succeeded - incremental/, 'google: and the cursor is good');
+
+# ---- the seed case, which is polled by itself ----
+sql(qq{SELECT add_source('crm', 'hubspot', '{"class": "crm", "webhook": true, "poll": "5 min", "write": ["personal"], "url": "http://127.0.0.1:$port/hubspot", "allow_http": true,
+	"allow_private": true}', '{"token": "tok"}');
+SELECT set_policy('business', 'source_priority', '{crm}');
+SELECT set_policy('personal', 'source_priority', '{device,crm}');
+SELECT set_policy('metadata.billing_contact', 'manual_review')});
+ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM contactsync.runs WHERE source = 'crm' AND state = 'succeeded' AND certificate_applied)}), 'the seed case is read by itself');
+same_as('crm', 'hubspot', 'and shows what HubSpot holds');
+
 # ---- a limit of our own ----
 control(op => 'reset', provider => 'scim', count => 3);
 sql(qq{SELECT add_source('slow', 'scim', '{"url": "http://127.0.0.1:$port/scim", "poll": false, "allow_http": true, "allow_private": true, "parameters": {"page_size": "1"},
@@ -254,7 +285,20 @@ sql(qq{SELECT add_source('slow', 'scim', '{"url": "http://127.0.0.1:$port/scim",
 like(run_source('slow'), qr/^succeeded/, 'a source that is asked no more than twice a second');
 cmp_ok(sql(q{SELECT extract(epoch FROM finished_at - started_at) FROM runs WHERE source = 'slow'}), '>', 0.4, 'takes its time');
 
+# ---- nobody waits for a provider that does not answer ----
+control(op => 'mode', provider => 'google', mode => 'stall');
+$run = sql(q{SELECT sync('google')});
+$node->poll_query_until('postgres', "SELECT state = 'running' FROM contactsync.runs WHERE id = $run") or die;
+my $begun = time;
+$node->safe_psql('postgres', 'DROP EXTENSION contactsync');
+cmp_ok(time - $begun, '<=', 5, 'the extension can be dropped while a provider is silent');
+$node->safe_psql('postgres', qq{CREATE EXTENSION contactsync; SELECT contactsync.add_source('google', 'google', '{"url": "http://127.0.0.1:$port/google", "poll": false, "allow_http": true,
+	"allow_private": true}', '{"token": "tok"}')});
+$run = sql(q{SELECT sync('google')});
+$node->poll_query_until('postgres', "SELECT state = 'running' FROM contactsync.runs WHERE id = $run") or die;
+$begun = time;
+$node->stop('fast');
+cmp_ok(time - $begun, '<=', 5, 'and the server stopped');
 unlike(slurp_file($node->logfile), qr/TRAP|PANIC/, 'no assertion failed');
-$node->stop;
 $emulator->kill_kill;
 done_testing();
