@@ -258,6 +258,8 @@ sub crash_on_page
 	my $run = sql("SELECT sync('$source'" . ($full ? ', true)' : ')'));
 	$node->poll_query_until('postgres', "SELECT pages = $page AND state = 'running' FROM contactsync.runs WHERE id = $run") or die;
 	$node->stop('immediate');
+	# the request that was to stall may not have been sent
+	control(op => 'mode', provider => 'google', mode => undef);
 	$node->start;
 	$node->poll_query_until('postgres', "SELECT state <> 'running' AND state <> 'queued' FROM contactsync.runs WHERE id = $run") or die;
 	sql("SELECT wait_for_run($run)");
