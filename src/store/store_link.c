@@ -248,45 +248,107 @@ load_decisions(StoreLinks *links, StoreArray *ids)
 	}
 }
 
-/* What was refused among these records, in place of what was so before. */
-static void
-save_refused(const StoreLinks *links)
+/* A row of refused_links. */
+typedef struct RefusedLink
+{
+	int64		record_id;
+	int64		other_id;
+	StrView		key;
+	StrView		reason;
+	float4		score;
+} RefusedLink;
+
+static int
+refused_link_cmp(const void *a, const void *b)
+{
+	const RefusedLink *x = a;
+	const RefusedLink *y = b;
+
+	if (x->record_id != y->record_id)
+		return x->record_id < y->record_id ? -1 : 1;
+	return x->other_id < y->other_id ? -1 : x->other_id > y->other_id;
+}
+
+static RefusedLink *
+load_refused(const StoreLinks *links, int *n)
 {
 	StoreArray	ids;
-	StoreArray	a, b, key, reason, score;
+	RefusedLink *stored;
+	uint64		rows;
 
-	store_array_init(&a, INT8OID);
-	store_array_init(&b, INT8OID);
-	store_array_init(&key, TEXTOID);
-	store_array_init(&reason, TEXTOID);
-	store_array_init(&score, FLOAT4OID);
 	store_array_init(&ids, INT8OID);
 	for (int i = 0; i < links->n; i++)
 		store_array_add(&ids, Int64GetDatum(links->members[i].id), false);
+	rows = store_run("SELECT f.record_id, f.other_id, f.key, f.reason, f.score FROM "
+					 STORE_EACH_ROW(1, "refused_links", "record_id", "f"), 1, (StoreArray *[]) {&ids});
+	stored = palloc_extended(sizeof(RefusedLink) * Max(rows, 1), MCXT_ALLOC_HUGE);
+	for (uint64 row = 0; row < rows; row++)
+	{
+		bool		isnull;
+
+		stored[row].record_id = store_int8(row, 1);
+		stored[row].other_id = store_int8(row, 2);
+		stored[row].key = store_text(row, 3);
+		stored[row].reason = store_text(row, 4);
+		stored[row].score = DatumGetFloat4(store_value(row, 5, &isnull));
+	}
+	qsort(stored, rows, sizeof(RefusedLink), refused_link_cmp);
+	*n = rows;
+	return stored;
+}
+
+/* Write what was refused among these records, as far as it differs from what is stored. */
+static void
+save_refused(const StoreLinks *links)
+{
+	static const StoreColumn columns[] = {
+		{"record_id", INT8OID}, {"other_id", INT8OID}, {"key", TEXTOID}, {"reason", TEXTOID}, {"score", FLOAT4OID}
+	};
+	StoreRows	changed;
+	StoreArray	gone, gone_other;
+	int			nstored;
+	RefusedLink *stored = load_refused(links, &nstored);
+	bool	   *kept = palloc0(sizeof(bool) * Max(nstored, 1));
+
+	store_array_init(&gone, INT8OID);
+	store_array_init(&gone_other, INT8OID);
+	store_rows_init(&changed, columns, lengthof(columns));
 	for (int i = 0; i < links->nrefused; i++)
 	{
 		const IdentityRefused *f = &links->refused[i];
 		int64		x = links->members[f->a].id;
 		int64		y = links->members[f->b].id;
+		RefusedLink now = {Min(x, y), Max(x, y), f->key, {NULL, 0}, (float4) f->score};
+		const RefusedLink *was = bsearch(&now, stored, nstored, sizeof(RefusedLink), refused_link_cmp);
 
-		store_array_add(&a, Int64GetDatum(Min(x, y)), false);
-		store_array_add(&b, Int64GetDatum(Max(x, y)), false);
-		store_array_add_text(&key, f->key);
-		store_array_add(&reason, CStringGetTextDatum(identity_refusal_names[f->reason]), false);
-		store_array_add(&score, Float4GetDatum((float4) f->score), false);
+		now.reason.ptr = identity_refusal_names[f->reason];
+		now.reason.len = strlen(now.reason.ptr);
+		if (was)
+			kept[was - stored] = true;
+		if (was && strview_cmp(was->key, now.key) == 0 && strview_cmp(was->reason, now.reason) == 0 && was->score == now.score)
+			continue;
+		store_put(&changed, Int64GetDatum(now.record_id));
+		store_put(&changed, Int64GetDatum(now.other_id));
+		store_put_text(&changed, now.key);
+		store_put_text(&changed, now.reason);
+		store_put(&changed, Float4GetDatum(now.score));
 	}
-	store_run("DELETE FROM contactsync.refused_links f USING " STORE_EACH(1)
-			  "WHERE f.tenant_id = contactsync.current_tenant() AND f.record_id = u.x AND NOT EXISTS (SELECT FROM "
-			  "ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3)) AS k (record_id, other_id) "
-			  "WHERE k.record_id = f.record_id AND k.other_id = f.other_id)",
-			  3, (StoreArray *[]) {&ids, &a, &b});
-	if (a.n > 0)
-		store_run("INSERT INTO contactsync.refused_links AS f (record_id, other_id, key, reason, score) "
-				  "SELECT u.* FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3), "
-				  "pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (record_id, other_id, key, reason, score) "
-				  "ON CONFLICT (tenant_id, record_id, other_id) DO UPDATE SET key = excluded.key, reason = excluded.reason, "
-				  "score = excluded.score WHERE f.key <> excluded.key OR f.reason <> excluded.reason OR f.score <> excluded.score",
-				  5, (StoreArray *[]) {&a, &b, &key, &reason, &score});
+	for (int i = 0; i < nstored; i++)
+	{
+		if (kept[i])
+			continue;
+		store_array_add(&gone, Int64GetDatum(stored[i].record_id), false);
+		store_array_add(&gone_other, Int64GetDatum(stored[i].other_id), false);
+	}
+	if (gone.n > 0)
+		store_run("DELETE FROM contactsync.refused_links f "
+				  "USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (record_id, other_id) "
+				  "WHERE f.tenant_id = contactsync.current_tenant() AND f.record_id = u.record_id AND f.other_id = u.other_id",
+				  2, (StoreArray *[]) {&gone, &gone_other});
+	store_run_rows("INSERT INTO contactsync.refused_links AS f (record_id, other_id, key, reason, score) "
+				   "SELECT u.record_id, u.other_id, u.key, u.reason, u.score FROM u "
+				   "ON CONFLICT (tenant_id, record_id, other_id) DO UPDATE SET key = excluded.key, reason = excluded.reason, "
+				   "score = excluded.score", &changed);
 }
 
 /* What a batch did to the members that it changed. */
