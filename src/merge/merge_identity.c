@@ -504,19 +504,16 @@ may_join(Clusters *c, int ra, int rb, IdentityRefusal *reason)
 	*reason = IR_NAMES_DISAGREE;
 	if (is_apart(c, ra, rb, &decided))
 		return false;
+	*reason = IR_IDS_DIFFER;
 	for (int i = ra; i >= 0; i = c->next[i])
-	{
-		for (int j = rb; j >= 0; j = c->next[j])
-		{
-			*reason = IR_SAME_SOURCE;
-			if (c->rec[i]->alive && c->rec[j]->alive && !c->rec[i]->many_per_source &&
-				strview_cmp(c->rec[i]->source, c->rec[j]->source) == 0)
+		for (int j = rb; j >= 0 && c->nids[i] > 0; j = c->next[j])
+			if (c->nids[j] > 0 && ids_differ(c->nids[i], c->ids[i], c->nids[j], c->ids[j]))
 				return false;
-			*reason = IR_IDS_DIFFER;
-			if (c->nids[i] > 0 && c->nids[j] > 0 && ids_differ(c->nids[i], c->ids[i], c->nids[j], c->ids[j]))
+	*reason = IR_SAME_SOURCE;
+	for (int i = ra; i >= 0; i = c->next[i])
+		for (int j = rb; j >= 0 && c->rec[i]->alive && !c->rec[i]->many_per_source; j = c->next[j])
+			if (c->rec[j]->alive && strview_cmp(c->rec[i]->source, c->rec[j]->source) == 0)
 				return false;
-		}
-	}
 	*reason = IR_OVERSIZE;
 	return c->size[ra] + c->size[rb] <= c->policy->max_records;
 }

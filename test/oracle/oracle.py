@@ -24,8 +24,9 @@ SPELLING = {"emails": "address", "phones": "number"}
 
 # kind: snapshot, patch, delete, undelete.  coverage: None = everything.
 # clamp: (received_at, tolerance), or None where the stamp cannot lie ahead.
-Obs = namedtuple("Obs", "source source_id kind version seq created coverage payload inferred sighted clamp",
-                 defaults=(0, None, None, None, False, None, None))
+# into: of a delete, the record that the source merged this one into.
+Obs = namedtuple("Obs", "source source_id kind version seq created coverage payload inferred sighted clamp into",
+                 defaults=(0, None, None, None, False, None, None, None))
 # A source was read completely, from "start"; seen: the ids that it showed.
 Certificate = namedtuple("Certificate", "source start seen")
 # Its place among all, the records it is about, the cell (unit: a field, a group, or one member of it),
@@ -126,6 +127,7 @@ class Record:
         self.uncovered = []                 # what the newest snapshot does not speak about, but others did
         self.names = set()                  # every name it ever had
         self.keys = {}                      # key -> version at which it was first shown
+        self.into = None                    # the record that its source merged it into
         self.mobiles = set()                # those of its keys that it called a mobile number
 
 
@@ -199,6 +201,15 @@ def fold(key, observations, seen=NEVER):
     obs = [o for o in obs if not (o.kind == "delete" and o.inferred and
                                   (seen > effective(o) or (shown is not None and shown > position(o))))]
     r.alive, r.zombie, r.span = life(obs, seen, gone)
+    merged = None
+    for o in obs:
+        if o.kind == "delete" and o.into:
+            merged = o
+        elif merged and o.kind != "delete" and ((o.created or NEVER) > effective(merged) or
+                                                o.kind == "undelete" and position(o) > position(merged)):
+            merged = None
+    if merged and not r.alive:
+        r.into = merged.into
     cut = reuse(obs, seen, gone)
     if cut is not None:
         # somebody else, if the names say so
@@ -317,6 +328,10 @@ def evidence(r, obs):
                 show(r, "tel:" + k, o)
                 if e.get("type") == "mobile":
                     r.mobiles.add("tel:" + k)
+        for k in EXCLUSIVE:
+            v = whole.get("metadata", {}).get(k, single.get(("metadata", k)))
+            if isinstance(v, str) and v.strip() or isinstance(v, int):
+                show(r, f"id:{k}:{str(v).lower()}", o)
 
 
 def said_elements(field, whole, single):
@@ -344,6 +359,7 @@ def names_agree(a, b):
 
 
 GENERIC_NAMES, MAX_RECORDS = 8, 100
+EXCLUSIVE = []                              # metadata keys that are ids
 ROLES, NOBODY = {"all", "info"}, {"noreply"}
 WEIGHT = {1: .5, 2: .8, 3: .95}
 
@@ -361,7 +377,13 @@ def people(names):
 def generic(key, holders):
     kind, _, value = key.partition(":")
     return (len(holders) > MAX_RECORDS or people(set().union(*(r.names for r in holders))) > GENERIC_NAMES
-            or kind == "email" and value.partition("@")[0] in NOBODY)
+            or kind == "email" and value.partition("@")[0] in NOBODY or kind == "id" and value.endswith(":n/a"))
+
+
+def ids_differ(a, b):
+    """Both have ids of a kind, and none of it in common."""
+    kinds = {k.split(":")[1] for k in a} & {k.split(":")[1] for k in b}
+    return any(not {k for k in a & b if k.split(":")[1] == kind} for kind in kinds)
 
 
 def cluster(records, links=()):
@@ -394,12 +416,20 @@ def cluster(records, links=()):
                 put_together(a, b)
     decided = set(apart)
 
-    # what is together has its names in common
+    # then what a source merged itself
+    for r in sorted(records, key=lambda r: r.key):
+        into = (r.key[0], r.into)
+        if r.into and into in home and home[r.key] is not home[into] and not kept_apart(r.key, into):
+            put_together(r.key, into)
+
+    # what is together has its names, and its ids, in common
     names = {k: set().union(*(by_key[m].names for m in home[k])) for k in home}
+    generics = {k for k in {k for r in records for k in r.keys} if generic(k, [r for r in records if k in r.keys])}
+    ids = {k: {i for m in home[k] for i in by_key[m].keys if i.startswith("id:") and i not in generics} for k in home}
     edges, doubts = [], []
     for key in {k for r in records for k in r.keys}:
         holders = sorted((r for r in records if key in r.keys), key=lambda r: r.key)
-        if generic(key, holders):
+        if key in generics:
             continue
         kind, _, value = key.partition(":")
         strength = 2
@@ -431,6 +461,8 @@ def cluster(records, links=()):
         weight = WEIGHT[-strength] * (1 if same else .75)
         if kept_apart(a, b):
             doubts.append((a, b, key, "names_disagree", WEIGHT[-strength] * .5))
+        elif any(ids_differ(ids[x], ids[y]) for x in home[a] for y in home[b]):
+            doubts.append((a, b, key, "ids_differ", WEIGHT[-strength] * .5))
         elif both:
             doubts.append((a, b, key, "same_source", weight))
         elif len(home[a]) + len(home[b]) > MAX_RECORDS:

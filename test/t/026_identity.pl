@@ -1,0 +1,29 @@
+# Who is who does not depend on how the facts arrive, and is what an independent model,
+# test/oracle/oracle.py, computes: random graphs of records, keys, merges and decisions.
+use strict;
+use warnings;
+use FindBin;
+use PostgreSQL::Test::Cluster;
+use PostgreSQL::Test::Utils;
+use Test::More;
+
+my $seed = $ENV{SEED} || time;
+my $rounds = $ENV{ROUNDS} || 1500;
+note("SEED=$seed ROUNDS=$rounds repeats this run");
+
+my $node = PostgreSQL::Test::Cluster->new('identity');
+$node->init;
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.enabled = off\nfsync = off");
+$node->start;
+$node->safe_psql('postgres', 'CREATE EXTENSION contactsync');
+
+my $compare = "$FindBin::Bin/../oracle/identity.py";
+my $report = '';
+my $done = IPC::Run::run([ 'python3', '-B', $compare, $seed, $rounds, '-d', $node->connstr('postgres') ], '>&', \$report);
+ok($done, "$rounds random graphs: the same in every order, and as the oracle has it") or diag($report);
+like($report, qr/^$rounds graphs in 6 orders, [1-9]\d* contacts, [1-9]\d* refused links, [1-9]\d* decisions$/m,
+	'and they had something to agree on');
+note($report) if $done;
+
+$node->stop;
+done_testing();
