@@ -77,6 +77,7 @@ def unstamp(s):
 
 
 READ = """SELECT json_build_object(
+	'problems', (SELECT json_agg(problem ORDER BY problem) FROM contactsync.verify()),
 	'records', (SELECT json_agg(json_build_object('key', ARRAY[source, source_id], 'alive', alive, 'zombie', zombie, 'state', state::text,
 			'uncovered', uncovered))
 		FROM contactsync.records),
@@ -435,6 +436,9 @@ class History:
             a, b = want.get(k), got.get(k)
             if json.dumps(a, sort_keys=True, default=list) != json.dumps(b, sort_keys=True, default=list):
                 d[k] = (a, b)
+        # what was kept up to date is what a rebuild gives
+        if self.got["problems"]:
+            d["verify"] = (None, self.got["problems"])
         return d or None
 
 

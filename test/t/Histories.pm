@@ -71,9 +71,11 @@ sub receive
 our $content = q{
 	SELECT * FROM (SELECT c.contact::text, c.live, (SELECT string_agg(r.source || '/' || r.source_id, ',' ORDER BY r.source, r.source_id)
 			FROM contactsync.records r WHERE r.contact_id = c.id) AS members
-	FROM contactsync.contacts c) s ORDER BY members COLLATE "C";
+	FROM contactsync.contacts c) s
+		-- a dead one without records is but a name: see contact_aliases.reused_at
+		WHERE live OR members IS NOT NULL ORDER BY members COLLATE "C";
 	SELECT source, source_id, alive, zombie, source_modified, created, deleted_at, version, seen_at, gone_at, last_effective, last_seq, last_digest,
-		same_version_conflicts, names, covered, uncovered, state::text FROM contactsync.records ORDER BY source, source_id;
+		same_version_conflicts, names, covered, uncovered, state::text, cleared::text FROM contactsync.records ORDER BY source, source_id;
 	SELECT k.field, k.element, k.state, k.candidates FROM contactsync.conflicts k WHERE k.state <> 'superseded'
 		ORDER BY k.candidates::text COLLATE "C", k.field;
 	SELECT key, source, source_id, first_version FROM contactsync.identities i JOIN contactsync.records r ON r.id = record_id
