@@ -9,9 +9,12 @@
 
 #include "merge/merge_claims.h"
 
-/* Let a claim win a cell: its items, and what agreeing claims add to a group. */
+/*
+ * Let a claim win a cell: its items, and what agreeing claims add to a group.  What
+ * is in review adds nothing, unless the question is only about a clear.
+ */
 static void
-take(MergeResolver *s, int winner)
+take(MergeResolver *s, int winner, bool asked)
 {
 	const ContactItem *have[CF_COUNT] = {NULL};
 	MergeClaim *w = &s->claims[winner];
@@ -26,7 +29,8 @@ take(MergeResolver *s, int winner)
 	for (int i = 0; i < s->nclaims && w->nitems > 0; i++)
 	{
 		MergeClaim	   *c = &s->claims[i];
-		bool		agrees = c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE;
+		bool		agrees = c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE ||
+			(c->verdict == MV_IN_REVIEW && asked);
 
 		for (int k = 0; k < c->nitems && agrees; k++)
 			agrees = !have[c->items[k]->field] ||
@@ -106,7 +110,7 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 	if (decision)
 		merge_decide(s, decision);
 	else if (distinct > 0)
-		take(s, winner);
+		take(s, winner, asked);
 	merge_explain_claims(s, lead, key, decision);
 }
 
