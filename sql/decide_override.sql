@@ -139,6 +139,8 @@ SELECT override_field(:'who', 'note:x', '"x"');
 ROLLBACK TO s;
 SELECT override_field(:'who', 'emails:', '"x"');
 ROLLBACK TO s;
+SELECT override_field(:'who', 'emials:somebody@x.org', '"x"');
+ROLLBACK TO s;
 SELECT override_field(:'who', 'emails:a@x.org', '"b@x.org"');
 ROLLBACK TO s;
 SELECT override_field(:'who', 'job', '"boss"');

@@ -111,14 +111,23 @@ CREATE ROLE cs_edit_user_a LOGIN IN ROLE cs_edit_a, contactsync_app; CREATE ROLE
 SELECT contactsync.add_tenant('edit_a', 'cs_edit_a'), contactsync.add_tenant('edit_b', 'cs_edit_b');
 SET ROLE cs_edit_user_a; SET contactsync.tenant = 'edit_a';
 INSERT INTO contactsync.directory (first_name, emails) VALUES ('A', '["same@edit.org"]') RETURNING id AS a \gset
+SELECT contactsync.override_field(:'a', 'title', '"a"') AS decision \gset
 SET ROLE cs_edit_user_b; SET contactsync.tenant = 'edit_b';
 INSERT INTO contactsync.directory (first_name, emails) VALUES ('B', '["same@edit.org"]');
 UPDATE contactsync.directory SET note = 'b';
 UPDATE contactsync.directory SET note = 'b' WHERE id = :'a';
 DELETE FROM contactsync.directory WHERE id = :'a';
 SELECT contactsync._edit('UPDATE', :'a', 1, NULL, '{"note": "b"}');
+\set VERBOSITY sqlstate
+SELECT contactsync.undo(:decision);
+SELECT contactsync.override_field(:'a', 'note', '"b"');
+SELECT contactsync.release_override(:'a', 'title');
+SELECT contactsync.revert_contact(:'a', now());
+\set VERBOSITY terse
+SELECT count(*) FROM contactsync.overrides;
 SELECT first_name, note FROM contactsync.directory;
 SET ROLE cs_edit_user_a; SET contactsync.tenant = 'edit_a';
+SELECT field, value FROM contactsync.overrides;
 SELECT first_name, note FROM contactsync.directory;
 RESET ROLE; RESET contactsync.tenant;
 SELECT contactsync.drop_tenant('edit_a', true), contactsync.drop_tenant('edit_b', true);

@@ -9,6 +9,7 @@
 #include "fmgr.h"
 #include "funcapi.h"
 #include "lib/stringinfo.h"
+#include "mb/pg_wchar.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgrprotos.h"
@@ -29,12 +30,13 @@ text_view(Datum d)
 	return strview(VARDATA_ANY(t), VARSIZE_ANY_EXHDR(t));
 }
 
+/* Says what is wrong with a cell's name by its field only: what stands behind it may be somebody's address. */
 static void
-unknown_cell(StrView name)
+refuse_cell(const char *fault, StrView field)
 {
 	ereport(ERROR,
 			(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-			 errmsg("\"%.*s\" is no field that can be decided about", Min(name.len, 60), name.ptr ? name.ptr : ""),
+			 errmsg(fault, field.len > 0 ? pg_mbcliplen(field.ptr, field.len, 60) : 0, field.ptr ? field.ptr : ""),
 			 errhint("Name a field of contactsync.directory, a group (name, job), metadata.<key>, or an element of a list, as in emails:<address>.")));
 }
 
@@ -113,16 +115,14 @@ store_cell_sql(PG_FUNCTION_ARGS)
 	}
 	merge_policy_read(DatumGetMergePolicyP(PG_GETARG_DATUM(0)), &policy);
 	if (!merge_decision_cell(&policy, field, strview(NULL, 0), &cell))
-		unknown_cell(name);
-	if (mark && (*mark == '.') != (cell.field == CF_METADATA))
-		unknown_cell(name);
-	if (mark && !CF_IS_LIST(cell.field))
-		unknown_cell(name);
+		refuse_cell("\"%.*s\" is no field that can be decided about", field);
+	if (mark && (!CF_IS_LIST(cell.field) || (*mark == '.' && cell.field != CF_METADATA)))
+		refuse_cell("\"%.*s\" has no such part", field);
 	if (mark && cell.field != CF_METADATA)
 		element = element_key(cell.field, element);
 	/* metadata is as many cells as it has keys */
 	if (element.len == 0 && (mark || (cell.field == CF_METADATA && !PG_ARGISNULL(2))))
-		unknown_cell(name);
+		refuse_cell("which part of \"%.*s\" is meant is not said", field);
 	cell.key = element;
 
 	if (!PG_ARGISNULL(2))
@@ -195,7 +195,7 @@ store_seen_sql(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not connect to SPI");
 	store_policy(&policy);
 	if (!merge_decision_cell(&policy, text_view(PG_GETARG_DATUM(1)), text_view(PG_GETARG_DATUM(2)), &cell))
-		unknown_cell(text_view(PG_GETARG_DATUM(1)));
+		refuse_cell("\"%.*s\" is no field that can be decided about", text_view(PG_GETARG_DATUM(1)));
 	store_array_init(&contact, UUIDOID);
 	store_array_add(&contact, PG_GETARG_DATUM(0), false);
 	(void) store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN
