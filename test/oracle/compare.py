@@ -414,8 +414,9 @@ class History:
                 return None
             made = self.decide(f"SELECT contactsync.{kind}_records({record_id(x)}, {record_id(y)});")
             sides, kept = ([x], [y]), None
-        self.links.append(Link(len(self.links), kind, *map(frozenset, sides)))
+        # what is decided already is not decided again
         if made:
+            self.links.append(Link(len(self.links), kind, *map(frozenset, sides)))
             self.ids[made[0]] = ("link", self.links[-1].order)
         d = self.compare()
         if d or not kept:
