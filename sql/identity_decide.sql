@@ -69,6 +69,24 @@ SELECT pg_temp.c('mkt', 'a') = pg_temp.c('crm', 'a') AS one;
 SELECT link_records(pg_temp.r('crm', 'a'), pg_temp.r('crm', 'b')) > 0 AS ok;
 SELECT pg_temp.c('crm', 'b') = pg_temp.c('crm', 'a') AS one, pg_temp.c('crm', 'a') = :'lee' AS lee;
 
+-- an application's foreign key refers to contact_aliases, of which nothing is ever deleted: merges do not
+-- break it, contact_ids leads to the contact, and whoever wants can have the rows follow
+GRANT CREATE ON SCHEMA public TO contactsync_test_identity;
+SET ROLE contactsync_test_identity;
+CREATE TABLE public.orders (no integer PRIMARY KEY, tenant_id text NOT NULL DEFAULT current_tenant(), contact_id uuid NOT NULL,
+	FOREIGN KEY (tenant_id, contact_id) REFERENCES contact_aliases (tenant_id, id));
+INSERT INTO orders (no, contact_id) VALUES (1, :'lee'), (2, :'roe');
+SELECT o.no, i.contact_id = :'lee' AS lee, d.last_name FROM orders o JOIN contact_ids i ON i.id = o.contact_id JOIN directory d ON d.id = i.contact_id ORDER BY 1;
+UPDATE orders o SET contact_id = i.contact_id FROM contact_ids i WHERE i.id = o.contact_id AND i.contact_id <> o.contact_id;
+SELECT no, contact_id = :'lee' AS lee FROM orders ORDER BY 1;
+SELECT unlink_records(pg_temp.r('crm', 'a'), pg_temp.r('crm', 'b')) > 0 AS ok;
+SELECT o.no, i.contact_id = :'lee' AS lee FROM orders o JOIN contact_ids i ON i.id = o.contact_id ORDER BY 1;
+\set VERBOSITY terse
+INSERT INTO orders (no, contact_id) VALUES (3, '00000000-0000-0000-0000-000000000000');
+DROP TABLE orders;
+RESET ROLE;
+REVOKE CREATE ON SCHEMA public FROM contactsync_test_identity;
+
 -- errors
 \set VERBOSITY sqlstate
 SELECT merge_contacts(:'lee', '00000000-0000-0000-0000-000000000000');

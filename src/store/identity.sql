@@ -42,6 +42,17 @@ COMMENT ON FUNCTION contactsync.current_contact(uuid) IS
 	'The contact that an id leads to now, however often it was merged or split since; NULL = no contact ever had it.';
 GRANT EXECUTE ON FUNCTION contactsync.current_contact(uuid) TO contactsync_app, contactsync_analyst, contactsync_admin;
 
+CREATE VIEW contactsync.contact_ids WITH (security_invoker = true) AS
+SELECT a.id, r.contact_id
+FROM contactsync.contact_aliases a
+JOIN contactsync.records r ON r.tenant_id = a.tenant_id AND r.id = a.record_id AND r.reused_at IS NOT DISTINCT FROM a.reused_at
+WHERE a.tenant_id = contactsync.current_tenant();
+COMMENT ON VIEW contactsync.contact_ids IS
+	'Every id that a contact ever had, and the contact that it leads to now: joins rows of applications, which refer to contact_aliases, with the directory.';
+GRANT SELECT ON contactsync.contact_ids TO contactsync_app, contactsync_analyst, contactsync_admin;
+-- for foreign keys of applications
+GRANT REFERENCES ON contactsync.contact_aliases TO contactsync_app, contactsync_admin;
+
 CREATE FUNCTION contactsync._require_contact(contact uuid) RETURNS uuid
 	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
 DECLARE
@@ -107,11 +118,11 @@ BEGIN
 			RETURN (SELECT r.contact_id FROM contactsync.records r
 				WHERE r.tenant_id = contactsync.current_tenant() AND r.id = listed[1]);
 		END IF;
-		RAISE EXCEPTION 'record % does not belong to contact %', stranger, kept USING ERRCODE = 'invalid_parameter_value',
+		RAISE EXCEPTION 'record % does not belong to the contact', stranger USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'See contactsync.records.contact_id.';
 	END IF;
 	IF listed = whole THEN
-		RAISE EXCEPTION 'nothing would be left of contact %', kept USING ERRCODE = 'invalid_parameter_value',
+		RAISE EXCEPTION 'nothing would be left of the contact' USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'List some of its records: those that are not listed keep the id.';
 	END IF;
 	decision := contactsync._decide('split',
