@@ -2,8 +2,8 @@
  * store_parallel.c
  *		A comparison of all contacts, with the help of parallel workers.
  *
- * Parts of the space of contact ids are handed out by a counter in shared
- * memory.  Workers are inside the guard as their leader is, read under its
+ * The contacts are cut into parts of about equal size, by id, which are handed
+ * out by a counter in shared memory.  Workers are inside the guard as their leader is, read under its
  * snapshot, and send what they find through a queue each; the leader works on
  * parts of its own, and empties the queues between batches.
  */
@@ -13,6 +13,7 @@
 #include "access/table.h"
 #include "access/xact.h"
 #include "catalog/namespace.h"
+#include "catalog/pg_type.h"
 #include "executor/spi.h"
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
@@ -34,7 +35,7 @@
 #define KEY_POLICY		UINT64CONST(0xC0DE000000000003)
 #define KEY_QUEUES		UINT64CONST(0xC0DE000000000004)
 #define QUEUE_SIZE		65536
-#define PARTS			64		/* of the space of contact ids */
+#define MAX_PARTS		64
 
 typedef struct Shared
 {
@@ -42,6 +43,8 @@ typedef struct Shared
 	Oid			caller;
 	bool		has_policy;
 	bool		own_policy;
+	int			nparts;
+	pg_uuid_t	bounds[MAX_PARTS + 1];	/* of part i: after the i-th, up to the next */
 } Shared;
 
 /* A difference on its way through a queue: this, and the texts with their ends. */
@@ -63,12 +66,45 @@ typedef struct Leader
 extern PGDLLEXPORT void store_parallel_worker(dsm_segment *seg, shm_toc *toc);
 
 static void
-compare_parts(StoreComparison *c, pg_atomic_uint32 *next)
+compare_parts(StoreComparison *c, Shared *shared)
 {
 	int			part;
 
-	while ((part = pg_atomic_fetch_add_u32(next, 1)) <= PARTS)
-		store_compare_part(c, part, PARTS);
+	while ((part = pg_atomic_fetch_add_u32(&shared->next, 1)) <= shared->nparts)
+	{
+		if (part < shared->nparts)
+			store_compare_range(c, &shared->bounds[part], &shared->bounds[part + 1]);
+		else if (c->policy == NULL)
+			store_compare_unlinked(c);
+	}
+}
+
+/* Cut the contacts into parts. */
+static void
+cut_parts(Shared *shared)
+{
+	StoreArray	nparts;
+	uint64		n;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	store_array_init(&nparts, INT4OID);
+	store_array_add(&nparts, Int32GetDatum(MAX_PARTS), false);
+	n = store_run("SELECT pg_catalog.max(c.id::pg_catalog.text)::pg_catalog.uuid FROM (SELECT t.id, "
+				  "pg_catalog.ntile(($1)[1]) OVER (ORDER BY t.id) AS part FROM contactsync.contacts t "
+				  "WHERE t.tenant_id = contactsync.current_tenant()) c GROUP BY c.part ORDER BY c.part",
+				  1, (StoreArray *[]) {&nparts});
+	memset(&shared->bounds[0], 0, sizeof(pg_uuid_t));
+	for (uint64 i = 0; i < n; i++)
+	{
+		bool		isnull;
+
+		shared->bounds[i + 1] = *DatumGetUUIDP(store_value(i, 1, &isnull));
+	}
+	shared->nparts = Max(n, 1);
+	/* beyond the last contact may be records that say they belong to one */
+	memset(&shared->bounds[shared->nparts], 0xFF, sizeof(pg_uuid_t));
+	SPI_finish();
 }
 
 /* ---- worker ---- */
@@ -115,7 +151,7 @@ store_parallel_worker(dsm_segment *seg, shm_toc *toc)
 	c.arg = handle;
 	c.context = CurrentMemoryContext;
 	(void) store_set_read_only(true);
-	compare_parts(&c, &shared->next);
+	compare_parts(&c, shared);
 	shm_mq_detach(handle);
 }
 
@@ -209,7 +245,9 @@ compare_in_parallel(StoreComparison *c, int nworkers)
 	Shared	   *shared;
 	char	   *text;
 	char	   *queues;
+	Shared	   *parts = palloc(sizeof(Shared));
 
+	cut_parts(parts);
 	EnterParallelMode();
 	pcxt = CreateParallelContext("contactsync", "store_parallel_worker", nworkers);
 	shm_toc_estimate_chunk(&pcxt->estimator, sizeof(Shared));
@@ -220,6 +258,7 @@ compare_in_parallel(StoreComparison *c, int nworkers)
 	InitializeParallelDSM(pcxt);
 
 	shared = shm_toc_allocate(pcxt->toc, sizeof(Shared));
+	memcpy(shared, parts, sizeof(Shared));
 	pg_atomic_init_u32(&shared->next, 0);
 	shared->caller = guard_caller();
 	shared->has_policy = c->policy != NULL;
@@ -250,7 +289,7 @@ compare_in_parallel(StoreComparison *c, int nworkers)
 	own.report = pass_on;
 	own.arg = &leader;
 	own.idle = look_after_workers;
-	compare_parts(&own, &shared->next);
+	compare_parts(&own, shared);
 	empty_queues(&leader, true);
 	WaitForParallelWorkersToFinish(pcxt);
 	DestroyParallelContext(pcxt);
@@ -266,10 +305,18 @@ store_compare(StoreComparison *c)
 	c->context = CurrentMemoryContext;
 	PG_TRY();
 	{
+		static const pg_uuid_t nil;
+		pg_uuid_t	last;
+
+		memset(&last, 0xFF, sizeof(last));
 		if (nworkers > 0)
 			compare_in_parallel(c, nworkers);
-		for (int part = 0; part <= 1 && nworkers == 0; part++)
-			store_compare_part(c, part, 1);
+		else
+		{
+			store_compare_range(c, &nil, &last);
+			if (c->policy == NULL)
+				store_compare_unlinked(c);
+		}
 	}
 	PG_FINALLY();
 	{

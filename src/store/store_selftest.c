@@ -247,22 +247,25 @@ sample(Selftest *t, int n)
 	store_array_init(&max, INT4OID);
 	store_array_add(&max, Int32GetDatum(n), false);
 	store_array_init(&ids, UUIDOID);
-	store_array_init(&probes, UUIDOID);
+	store_array_init(&probes, INT8OID);
 	rows = store_run("SELECT c.id FROM contactsync.contacts c WHERE c.tenant_id = contactsync.current_tenant() "
 					 "ORDER BY c.id LIMIT ($1)[1]", 1, (StoreArray *[]) {&max});
 	if (rows == n)
 	{
-		for (int i = 0; i < n; i++)
-		{
-			pg_uuid_t  *id = palloc(sizeof(pg_uuid_t));
+		int64		least;
+		int64		greatest;
 
-			for (int k = 0; k < UUID_LEN; k++)
-				id->data[k] = random_below(t, 256);
-			store_array_add(&probes, UUIDPGetDatum(id), false);
-		}
-		rows = store_run("SELECT DISTINCT n.id FROM " STORE_EACH(1) "CROSS JOIN LATERAL ("
-						 "SELECT c.id FROM contactsync.contacts c WHERE c.tenant_id = contactsync.current_tenant() "
-						 "AND c.id >= u.x ORDER BY c.id LIMIT 1) n ORDER BY n.id", 1, (StoreArray *[]) {&probes});
+		/* records by number: contact ids are not spread evenly */
+		store_run("SELECT pg_catalog.min(r.id), pg_catalog.max(r.id) FROM contactsync.records r "
+				  "WHERE r.tenant_id = contactsync.current_tenant()", 0, NULL);
+		least = store_int8(0, 1);
+		greatest = store_int8(0, 2);
+		for (int i = 0; i < n; i++)
+			store_array_add(&probes, Int64GetDatum(pg_prng_uint64_range(&t->random, least, greatest)), false);
+		rows = store_run("SELECT DISTINCT n.contact_id FROM " STORE_EACH(1) "CROSS JOIN LATERAL ("
+						 "SELECT r.contact_id FROM contactsync.records r WHERE r.tenant_id = contactsync.current_tenant() "
+						 "AND r.id >= u.x ORDER BY r.id LIMIT 1) n WHERE n.contact_id IS NOT NULL ORDER BY n.contact_id",
+						 1, (StoreArray *[]) {&probes});
 	}
 	for (uint64 i = 0; i < rows; i++)
 	{

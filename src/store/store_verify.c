@@ -955,8 +955,8 @@ compare_policy(StoreComparison *c, const Batch *b)
 	}
 }
 
-static void
-compare_unlinked(StoreComparison *c)
+void
+store_compare_unlinked(StoreComparison *c)
 {
 	int64		after = 0;
 	uint64		n;
@@ -986,26 +986,12 @@ compare_unlinked(StoreComparison *c)
 }
 
 void
-store_compare_part(StoreComparison *c, int part, int nparts)
+store_compare_range(StoreComparison *c, const pg_uuid_t *after, const pg_uuid_t *upto)
 {
-	Range		range;
+	Range		range = {*after, *upto};
 	Batch		b;
 	bool		more;
 
-	if (part == nparts)
-	{
-		if (c->policy == NULL)
-			compare_unlinked(c);
-		return;
-	}
-	/* the first byte tells; what ids there are does not matter but for balance */
-	memset(&range.after, 0xFF, sizeof(range.after));
-	memset(&range.upto, 0xFF, sizeof(range.upto));
-	range.upto.data[0] = (part + 1) * 256 / nparts - 1;
-	if (part == 0)
-		memset(&range.after, 0, sizeof(range.after));
-	else
-		range.after.data[0] = part * 256 / nparts - 1;
 	do
 	{
 		CHECK_FOR_INTERRUPTS();

@@ -53,10 +53,11 @@ typedef struct StoreComparison
 } StoreComparison;
 
 /*
- * Compare one part of so many, which divides 256: contacts by id; part number nparts
- * is the records that have no contact.  Reads under the active snapshot only.
+ * Compare the contacts with ids from after (exclusive) to upto, or the records that
+ * have no contact.  Both read under the active snapshot only.
  */
-extern void store_compare_part(StoreComparison *comparison, int part, int nparts);
+extern void store_compare_range(StoreComparison *comparison, const pg_uuid_t *after, const pg_uuid_t *upto);
+extern void store_compare_unlinked(StoreComparison *comparison);
 
 /* Does the fold of a record, with its names, differ from what is stored? */
 extern bool store_fold_differs(const StoreRecord *stored, const StoreRecord *computed);
