@@ -140,6 +140,9 @@ extern int64 store_time(uint64 row, int col);	/* NULL = MERGE_TIME_MIN */
 extern StrView *store_names(uint64 row, int col, int *n);
 extern MergeKind store_kind(StrView s);
 extern void store_read_record(uint64 row, StoreRecord *r);
+/* The same in two parts: names, state and coverage are the rest. */
+extern void store_read_record_head(uint64 row, StoreRecord *r);
+extern void store_read_record_rest(uint64 row, StoreRecord *r);
 extern void store_read_observation(uint64 row, MergeObservation *o, int64 *record_id);
 /* All observations of some records, ordered by record. */
 extern uint64 store_load_observations(StoreArray *record_ids);

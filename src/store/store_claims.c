@@ -93,8 +93,8 @@ set_coverage(MergeObservation *o, const StoreMapping *mapping, const Datum *cove
 }
 
 /*
- * In a context of its own; what is kept of it is in the stored form, to which
- * o->claims points afterwards.
+ * In a context of its own; what is kept of it is in the stored form, from which
+ * o->claims.value is read where it is needed: most often nothing of it is new.
  */
 bool
 store_read_claims(MergeObservation *o, const StoreMapping *mapping, const Datum *payload, const Datum *coverage,
@@ -118,7 +118,6 @@ store_read_claims(MergeObservation *o, const StoreMapping *mapping, const Datum 
 	digest(o, &claims, *stored);
 	memset(&o->claims, 0, sizeof(o->claims));
 	store_covers_parse(*covers, &o->claims);
-	contact_deform(*stored, &o->claims.value);
 	MemoryContextReset(scratch);
 	return true;
 }

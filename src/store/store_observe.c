@@ -200,9 +200,17 @@ begin_records(StoreRecord *records, int nrecords, Event **events, int nevents)
 	}
 }
 
-/* The records of events, which are sorted by record. */
-static StoreRecord *
-load_records(Event **events, int nevents, int *nrecords)
+/* The records of events, which are sorted by record; what is stored of them. */
+typedef struct Records
+{
+	int			n;
+	StoreRecord *records;
+	SPITupleTable *rows;
+	int64	   *row;			/* by record; -1 = it is new, or has been read */
+} Records;
+
+static void
+load_records(Event **events, int nevents, Records *result)
 {
 	StoreArray	sources;
 	StoreArray	ids;
@@ -221,8 +229,11 @@ load_records(Event **events, int nevents, int *nrecords)
 		}
 		events[i]->record = n - 1;
 	}
-	*nrecords = n;
-	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
+	result->n = n;
+	result->records = records = palloc0(sizeof(StoreRecord) * Max(n, 1));
+	result->row = palloc(sizeof(int64) * Max(n, 1));
+	for (int i = 0; i < n; i++)
+		result->row[i] = -1;
 	n = store_run("SELECT " STORE_RECORD_COLUMNS ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
 				  "WITH ORDINALITY AS u (source, source_id, i) CROSS JOIN LATERAL (SELECT x.* FROM contactsync.records x "
 				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.source = u.source AND x.source_id = u.source_id "
@@ -231,13 +242,28 @@ load_records(Event **events, int nevents, int *nrecords)
 				  2, (StoreArray *[]) {&sources, &ids});
 	for (int i = 0; i < n; i++)
 	{
-		StoreRecord *r = &records[store_int8(i, STORE_RECORD_NCOLS + 1) - 1];
+		int64		k = store_int8(i, STORE_RECORD_NCOLS + 1) - 1;
 
-		store_read_record(i, r);
-		r->was_uncovered = r->m.uncovered;
+		store_read_record_head(i, &records[k]);
+		result->row[k] = i;
 	}
-	begin_records(records, *nrecords, events, nevents);
-	return records;
+	result->rows = SPI_tuptable;
+	begin_records(records, result->n, events, nevents);
+}
+
+/* Read all of a record that something new is said of. */
+static void
+read_record(Records *records, int i)
+{
+	StoreRecord *r = &records->records[i];
+
+	if (records->row[i] >= 0)
+	{
+		SPI_tuptable = records->rows;
+		store_read_record_rest(records->row[i], r);
+		r->was_uncovered = r->m.uncovered;
+		records->row[i] = -1;
+	}
 }
 
 static bool
@@ -720,6 +746,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	StoreArray	reasons;
 	StoreEvidence evidence;
 	MemoryContext scratch;
+	Records		known;
 	Event	   *events;
 	Event	  **sorted;
 	int			nevents = 0;
@@ -784,15 +811,20 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	if (nevents > 0)
 	{
 		sort_events(sorted, nevents);
-		*records = load_records(sorted, nevents, nrecords);
+		load_records(sorted, nevents, &known);
+		*records = known.records;
+		*nrecords = known.n;
 		store_observations(sorted, nevents, *records);
 		for (int i = 0; i < nevents; i++)
 		{
 			StoreRecord *r = &(*records)[sorted[i]->record];
 
 			note_sighting(sorted[i], r);
+			if (sorted[i]->stored || r->changed)
+				read_record(&known, sorted[i]->record);
 			if (!sorted[i]->stored)
 				continue;
+			contact_deform(sorted[i]->claims, &sorted[i]->o.claims.value);
 			r->changed = true;
 			r->cause_id = Max(r->cause_id, sorted[i]->inbox_id);
 			sorted[i]->more = store_asserts_more(&sorted[i]->o, r, &evidence);

@@ -328,6 +328,13 @@ store_names(uint64 row, int col, int *n)
 void
 store_read_record(uint64 row, StoreRecord *r)
 {
+	store_read_record_head(row, r);
+	store_read_record_rest(row, r);
+}
+
+void
+store_read_record_head(uint64 row, StoreRecord *r)
+{
 	bool		isnull;
 	Datum		d;
 
@@ -354,14 +361,22 @@ store_read_record(uint64 row, StoreRecord *r)
 	get_digest(row, 17, r->m.last.digest);
 	d = store_value(row, 18, &isnull);
 	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
+	r->m.merged_into = store_text(row, 23);
+	r->many_per_source = get_bool(row, 24);
+}
+
+void
+store_read_record_rest(uint64 row, StoreRecord *r)
+{
+	bool		isnull;
+	Datum		d;
+
 	r->names = store_names(row, 19, &r->nnames);
 	d = store_value(row, 20, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.state);
 	read_coverage(row, 21, &r->m.covered);
 	read_coverage(row, 22, &r->m.uncovered);
-	r->m.merged_into = store_text(row, 23);
-	r->many_per_source = get_bool(row, 24);
 	d = store_value(row, 25, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.cleared);
