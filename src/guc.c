@@ -39,7 +39,7 @@ guc_init(void)
 	DefineCustomIntVariable("contactsync.batch_size",
 							"Most events applied in one batch.",
 							"A batch ends sooner where its payloads are large.",
-							&guc_batch_size, 2000, 1, 10000,
+							&guc_batch_size, 1000, 1, 10000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.max_payload",
 							"Largest payload of one event.",

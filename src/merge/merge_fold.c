@@ -157,6 +157,7 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 	bool		first_sight = o->kind != MK_PATCH;
 	bool		known[CF_COUNT] = {false};
 	ContactValue next = {0};
+	ContactItem *unsorted;
 	bool		cleared = r->cleared.nitems > 0;
 	int			max = state->nitems + said->nitems + o->claims.nelements + CF_COUNT;
 	int			i = 0;
@@ -251,7 +252,11 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 				strview_cmp(next.items[n].key, said->items[k].key) != 0)
 				next.items[n].flags &= ~CI_PRIMARY;
 	}
+	unsorted = next.items;
 	contact_sort(&next);
+	/* which had room for all that might have come */
+	if (next.items != unsorted)
+		pfree(unsorted);
 	if (cleared)
 		keep_cleared(r, &next, source);
 	r->state = next;

@@ -106,6 +106,7 @@ typedef struct StoreRows
 {
 	TupleDesc	desc;
 	Tuplestorestate *tuples;
+	MemoryContext scratch;		/* for the values of a row, while it is put */
 	int			n;
 	int			column;			/* the next one */
 	Datum		values[STORE_MAX_COLUMNS];
@@ -130,6 +131,7 @@ extern void store_put(StoreRows *rows, Datum value);
 extern void store_put_null(StoreRows *rows);
 extern void store_put_text(StoreRows *rows, StrView s);
 extern void store_put_time(StoreRows *rows, int64 t);	/* MERGE_TIME_MIN = NULL */
+extern void store_put_bytes(StoreRows *rows, const void *bytes, int len);	/* bytea */
 /* Run a statement over the rows, which end with it; nothing if there are none. */
 extern uint64 store_run_rows(const char *sql, StoreRows *rows);
 /* Column of the current result; NULL is 0 or an absent view. */

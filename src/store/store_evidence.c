@@ -133,7 +133,9 @@ store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEviden
 {
 	const ContactValue *v = &o->claims.value;
 	const StrView nokey = {NULL, 0};
+	StringInfoData buf;
 
+	initStringInfo(&buf);
 	for (int i = 0; o->kind == MK_BASE && i < o->base->nkeys; i++)
 	{
 		store_array_add_text(&evidence->keys, o->base->keys[i].key);
@@ -144,7 +146,6 @@ store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEviden
 	for (int i = 0; o->kind != MK_BASE && i < v->nitems; i++)
 	{
 		const ContactItem *item = &v->items[i];
-		StringInfoData buf;
 		StrView		key = nokey;
 		StrView		full;
 
@@ -154,7 +155,7 @@ store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEviden
 			key = contact_phone_key(item->value, nokey);
 		else if (item->field != CF_METADATA || !is_exclusive(evidence, r->source, item->key))
 			continue;
-		initStringInfo(&buf);
+		resetStringInfo(&buf);
 		if (item->field == CF_METADATA)
 		{
 			if (!id_key(item, &buf))
@@ -174,6 +175,7 @@ store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEviden
 		store_array_add_time(&evidence->since, o->effective);
 		store_array_add(&evidence->mobile, BoolGetDatum(item->field == CF_PHONES && is_mobile(item->type)), false);
 	}
+	pfree(buf.data);
 }
 
 /* That a record asserts a key. */

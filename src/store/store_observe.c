@@ -471,7 +471,7 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		store_put_time(&rows, e->o.raw);
 		store_put_time(&rows, e->o.effective);
 		store_put(&rows, Int64GetDatum(e->o.seq));
-		store_put(&rows, PointerGetDatum(cstring_to_text_with_len((char *) e->o.digest, MERGE_DIGEST_LEN)));
+		store_put_bytes(&rows, e->o.digest, MERGE_DIGEST_LEN);
 		store_put_time(&rows, e->o.created);
 		store_put_time(&rows, e->o.modified);
 		store_put(&rows, BoolGetDatum(e->o.inferred));
@@ -552,6 +552,8 @@ names_array(const StoreRecord *r)
 static void
 put_record(StoreRows *rows, StoreRecord *r)
 {
+	MemoryContext context = MemoryContextSwitchTo(rows->scratch);
+
 	store_put(rows, Int64GetDatum(r->id));
 	store_put_text(rows, r->source);
 	store_put_text(rows, r->source_id);
@@ -570,7 +572,7 @@ put_record(StoreRows *rows, StoreRecord *r)
 	store_put_time(rows, r->m.last.effective);
 	store_put_time(rows, r->m.last.raw);
 	store_put(rows, Int64GetDatum(r->m.last.seq));
-	store_put(rows, PointerGetDatum(cstring_to_text_with_len((char *) r->m.last.digest, MERGE_DIGEST_LEN)));
+	store_put_bytes(rows, r->m.last.digest, MERGE_DIGEST_LEN);
 	store_put(rows, Int32GetDatum(r->m.same_version_conflicts));
 	store_put(rows, names_array(r));
 	store_put(rows, PointerGetDatum(contact_form(&r->m.state)));
@@ -582,6 +584,7 @@ put_record(StoreRows *rows, StoreRecord *r)
 		store_put_null(rows);
 	store_put_text(rows, r->m.merged_into);
 	store_put_time(rows, r->m.reused.effective);
+	MemoryContextSwitchTo(context);
 }
 
 void

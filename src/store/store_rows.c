@@ -156,6 +156,7 @@ store_rows_init(StoreRows *rows, const StoreColumn *columns, int ncolumns)
 		TupleDescInitEntry(rows->desc, i + 1, columns[i].name,
 						   OidIsValid(columns[i].type) ? columns[i].type : store_contact_type(), -1, 0);
 	rows->tuples = tuplestore_begin_heap(true, false, work_mem);
+	rows->scratch = AllocSetContextCreate(CurrentMemoryContext, "contactsync row", ALLOCSET_SMALL_SIZES);
 	rows->n = 0;
 	rows->column = 0;
 }
@@ -168,6 +169,7 @@ put(StoreRows *rows, Datum value, bool isnull)
 	if (rows->column < rows->desc->natts)
 		return;
 	tuplestore_putvalues(rows->tuples, rows->desc, rows->values, rows->nulls);
+	MemoryContextReset(rows->scratch);
 	rows->column = 0;
 	rows->n++;
 }
@@ -187,7 +189,21 @@ store_put_null(StoreRows *rows)
 void
 store_put_text(StoreRows *rows, StrView s)
 {
-	put(rows, s.ptr ? PointerGetDatum(cstring_to_text_with_len(s.ptr, s.len)) : (Datum) 0, s.ptr == NULL);
+	if (s.ptr == NULL)
+		put(rows, (Datum) 0, true);
+	else
+		store_put_bytes(rows, s.ptr, s.len);
+}
+
+/* text is laid out as bytea is */
+void
+store_put_bytes(StoreRows *rows, const void *bytes, int len)
+{
+	bytea	   *b = MemoryContextAlloc(rows->scratch, VARHDRSZ + len);
+
+	SET_VARSIZE(b, VARHDRSZ + len);
+	memcpy(VARDATA(b), bytes, len);
+	put(rows, PointerGetDatum(b), false);
 }
 
 void
@@ -217,6 +233,7 @@ store_run_rows(const char *sql, StoreRows *rows)
 			elog(ERROR, "could not unregister rows");
 	}
 	tuplestore_end(rows->tuples);
+	MemoryContextDelete(rows->scratch);
 	return n;
 }
 
@@ -363,6 +380,7 @@ store_read_record_head(uint64 row, StoreRecord *r)
 	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
 	r->m.merged_into = store_text(row, 23);
 	r->many_per_source = get_bool(row, 24);
+	r->horizon = store_time(row, 27);
 }
 
 void
@@ -381,7 +399,6 @@ store_read_record_rest(uint64 row, StoreRecord *r)
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.cleared);
 	r->m.reused.effective = store_time(row, 26);
-	r->horizon = store_time(row, 27);
 }
 
 void
