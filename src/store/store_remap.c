@@ -93,7 +93,8 @@ read_observations(Remap *m, StoreArray *records, int *count)
 	mapping = store_find_mapping(mappings, nmappings, m->source);
 	n = store_run("SELECT o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, o.created, "
 				  "o.source_modified, o.id, o.received_at, o.payload, o.coverage FROM "
-				  STORE_EACH_ROW(1, "observations", "record_id", "o"), 1, (StoreArray *[]) {records});
+				  STORE_EACH_ROW(1, "observations", "record_id", "o") "ORDER BY o.record_id, o.id",
+				  1, (StoreArray *[]) {records});
 	result = palloc0(sizeof(Remapped) * Max(n, 1));
 	for (uint64 row = 0; row < n; row++)
 	{
