@@ -56,6 +56,14 @@ typedef struct MergeObservation
 	StrView		into;			/* of a delete: id of the record that the source
 								 * merged this one into, or none */
 	ContactClaims claims;
+	bool		written;		/* a patch that we wrote there, and that was confirmed */
+	int			norigins;
+	struct MergeOrigin
+	{
+		ContactField field;
+		StrView		key;		/* of an element; absent = of the field */
+		StrView		record;		/* merge_origin_name() of whose claim was written */
+	}		   *origins;
 	const MergeBase *base;		/* of a base, whose claims are the state */
 } MergeObservation;
 
@@ -148,6 +156,18 @@ extern bool merge_starts_after(const MergeObservation *obs, int nobs, int i, boo
 
 /* changed_at as comparisons see it: an estimate becomes min(created, version) or -infinity. */
 extern int64 merge_changed_at(const MergeRecord *r, const ContactStamp *stamp);
+
+/* ---- derived claims ---- */
+
+extern StrView merge_origin_name(StrView source, StrView source_id);
+/* Is what is shown what was written, as a source may give it back? */
+extern bool merge_echoes(const ContactItem *written, const ContactItem *shown);
+extern bool merge_has_derived(const ContactValue *state);
+extern ContactValue merge_own_state(const ContactValue *state);
+/* What was said, without what the state that it makes has from elsewhere. */
+extern ContactValue merge_own_claims(const ContactValue *state, const ContactValue *said);
+/* The same for all observations of a record, which are sorted: names and keys are evidence only if they are its own. */
+extern void merge_keep_own_claims(MergeObservation *obs, int nobs, StrView source);
 
 /* ---- policy ---- */
 
@@ -321,7 +341,8 @@ typedef enum MergeVerdict
 	MV_WITHDRAWN,				/* cleared by its source */
 	MV_INCOMPLETE,				/* does not fill the group's lead member */
 	MV_OVERRULED,				/* by a decision */
-	MV_DEAD						/* its record is deleted */
+	MV_DEAD,					/* its record is deleted */
+	MV_ECHO						/* derived: its origin stands for it */
 } MergeVerdict;
 
 extern const char *const merge_verdict_names[];

@@ -157,7 +157,7 @@ merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const Me
 			out->changed_at = c->changed_at;
 			out->as_of = c->as_of;
 			out->estimate = !c->witnessed;
-			out->derived = c->derived;
+			out->derived = c->nitems > 0 && (c->stamps[k]->flags & CS_DERIVED) != 0;
 			out->support = c->votes;
 			out->verdict = c->verdict;
 			out->decision_id = decision ? decision->id : 0;

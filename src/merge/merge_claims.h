@@ -55,6 +55,9 @@ typedef struct MergeResolver
 
 static const StrView nokey = {NULL, 0};
 
+/* merge_derived.c */
+extern MergeInput *merge_settle_derived(const MergeInput *inputs, int ninputs);
+
 /* merge_order.c */
 extern int64 merge_last_modification(const MergeRecord *r);
 extern int	merge_source_rank(const MergeRule *rule, const MergeInput *in);

@@ -20,7 +20,8 @@ merge_version_cmp(const MergeObservation *a, const MergeObservation *b)
 		return a->raw < b->raw ? -1 : 1;
 	if (a->seq != b->seq)
 		return a->seq < b->seq ? -1 : 1;
-	return 0;
+	/* what we wrote, then what the source shows for it, often with the same stamp */
+	return b->written - a->written;
 }
 
 int
@@ -136,7 +137,7 @@ keep_cleared(MergeRecord *r, const ContactValue *next, StrView source)
 			const ContactStamp *s = &from[k]->stamps[item.stamp];
 			int			at = item.flags & CI_TOMBSTONE ? -1 : contact_find(next, item.field, item.key);
 
-			if (at < 0 || !(next->items[at].flags & CI_TOMBSTONE))
+			if (at < 0 || !(next->items[at].flags & CI_TOMBSTONE) || (s->flags & CS_DERIVED))
 				continue;
 			/* it is no longer the one that was named last */
 			item.flags &= ~CI_PRIMARY;
@@ -145,6 +146,46 @@ keep_cleared(MergeRecord *r, const ContactValue *next, StrView source)
 	}
 	contact_sort(&kept);
 	r->cleared = kept;
+}
+
+/* Whose claim was written to this cell; a name that is nobody's if that is not known. */
+static StrView
+origin_of(const MergeObservation *o, ContactField field, StrView key)
+{
+	StrView		origin = merge_origin_name(strview(NULL, 0), strview(NULL, 0));
+
+	for (int i = 0; i < o->norigins; i++)
+	{
+		if (o->origins[i].field != field)
+			continue;
+		if (strview_same(o->origins[i].key, key))
+			return o->origins[i].record;
+		if (o->origins[i].key.len == 0)
+			origin = o->origins[i].record;
+	}
+	return origin;
+}
+
+/*
+ * Put a cell whose run of equals begins with this observation: the source's own,
+ * or, if we wrote it there, its origin's.
+ */
+static void
+begin_run(ContactValue *next, const MergeObservation *o, const ContactItem *item, StrView source, uint8 flags)
+{
+	if (o->written)
+		put_cell(next, item, origin_of(o, item->field, item->key), o->effective, o->effective, CS_DERIVED);
+	else
+		put_cell(next, item, source, o->effective, o->effective, flags);
+}
+
+/* Does a claim on a cell go on with the run of equals that the cell has? */
+static bool
+goes_on(const ContactItem *old, const ContactStamp *stamp, const ContactItem *new, bool written)
+{
+	if (contact_item_same(old, new))
+		return true;
+	return ((stamp->flags & CS_DERIVED) || written) && merge_echoes(old, new);
 }
 
 /* One observation's claims on top of a state: what each cell is then. */
@@ -184,29 +225,30 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 
 			i++;
 			if (!covers(&o->claims, old->field, old->key))
-				put_cell(&next, old, source, s->as_of, s->changed_at, s->flags);
+				put_cell(&next, old, s->source, s->as_of, s->changed_at, s->flags);
 			else if (old->flags & CI_TOMBSTONE)
-				put_cell(&next, old, source, o->effective, s->changed_at, s->flags);
+				put_cell(&next, old, s->source, o->effective, s->changed_at, s->flags);
 			else
 			{
 				ContactItem gone = tombstone(old->field, old->key);
 
-				put_cell(&next, &gone, source, o->effective, o->effective, 0);
+				begin_run(&next, o, &gone, source, 0);
 				cleared = true;
 			}
 		}
-		else if (c == 0 && contact_item_same(old, new))
+		else if (c == 0 && goes_on(old, &state->stamps[old->stamp], new, o->written))
 		{
 			const ContactStamp *s = &state->stamps[old->stamp];
 
-			put_cell(&next, old, source, o->effective, s->changed_at, s->flags);
+			/* spelled as we wrote it, however it is given back */
+			put_cell(&next, o->written ? new : old, s->source, o->effective, s->changed_at, s->flags);
 			i++;
 			j++;
 		}
 		else
 		{
-			put_cell(&next, new, source, o->effective, o->effective,
-					 c > 0 && first_sight && !known[new->field] ? CS_ESTIMATE : 0);
+			begin_run(&next, o, new, source,
+					  c > 0 && first_sight && !known[new->field] ? CS_ESTIMATE : 0);
 			if (c == 0)
 				i++;
 			j++;
@@ -220,8 +262,7 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 
 		if ((o->claims.covers & CF_BIT(f)) && !known[f] &&
 			(CF_IS_LIST(f) || contact_find(said, f, nokey) < 0))
-			put_cell(&next, &gone, source, o->effective, o->effective,
-					 first_sight ? CS_ESTIMATE : 0);
+			begin_run(&next, o, &gone, source, first_sight ? CS_ESTIMATE : 0);
 	}
 	for (int k = 0; k < o->claims.nelements; k++)
 	{
@@ -232,14 +273,14 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 		if (!(e->flags & CI_TOMBSTONE) || contact_find(state, e->field, e->key) >= 0)
 			continue;
 		/* it was not there either when the whole list was first covered */
-		if (marker >= 0)
+		if (marker >= 0 && !o->written)
 		{
 			const ContactStamp *s = &state->stamps[state->items[marker].stamp];
 
 			put_cell(&next, &gone, source, o->effective, s->changed_at, s->flags);
 		}
 		else
-			put_cell(&next, &gone, source, o->effective, o->effective, 0);
+			begin_run(&next, o, &gone, source, 0);
 	}
 
 	/* a list has one primary: the one named last */
@@ -341,8 +382,9 @@ add_claims(MergeRecord *r, const MergeObservation *o, StrView source)
 		(r->created == MERGE_TIME_MIN || o->created < r->created))
 		r->created = o->created;
 	r->version = o->effective;
-	/* nobody modified it after it was read */
-	r->modified = o->modified == MERGE_TIME_MIN ? MERGE_TIME_MIN : Min(o->modified, o->effective);
+	/* nobody modified it after it was read; and that we did is no news */
+	if (!o->written)
+		r->modified = o->modified == MERGE_TIME_MIN ? MERGE_TIME_MIN : Min(o->modified, o->effective);
 	if (!is_claim(o))
 		return;
 	if (o->kind != MK_PATCH)
@@ -357,6 +399,24 @@ set_position(MergePosition *p, const MergeObservation *o)
 	p->raw = o->raw;
 	p->seq = o->seq;
 	memcpy(p->digest, o->digest, MERGE_DIGEST_LEN);
+}
+
+/* Whether the record lived does not matter: what it once asserted stays evidence. */
+void
+merge_keep_own_claims(MergeObservation *obs, int nobs, StrView source)
+{
+	MergeRecord r;
+
+	merge_record_init(&r);
+	for (int i = 0; i < nobs; i++)
+	{
+		if (obs[i].kind == MK_DELETE)
+			continue;
+		if (!merge_overruled(obs, nobs, i))
+			add_claims(&r, &obs[i], source);
+		if (obs[i].kind != MK_BASE)
+			obs[i].claims.value = merge_own_claims(&r.state, &obs[i].claims.value);
+	}
 }
 
 bool
@@ -539,7 +599,8 @@ merge_fold(MergeObservation *obs, int nobs, MergeSightings sightings, StrView so
 int64
 merge_changed_at(const MergeRecord *r, const ContactStamp *stamp)
 {
-	if (!(stamp->flags & CS_ESTIMATE))
+	/* a derived claim has its origin's time already */
+	if (!(stamp->flags & CS_ESTIMATE) || (stamp->flags & CS_DERIVED))
 		return stamp->changed_at;
 	if (r->created == MERGE_TIME_MIN)
 		return MERGE_TIME_MIN;

@@ -253,8 +253,11 @@ merge_order(MergeResolver *s, const MergeRule *rule)
 
 	for (int i = 0; i < s->nclaims; i++)
 	{
-		const MergeClaim *c = &s->claims[i];
+		MergeClaim *c = &s->claims[i];
 
+		/* its origin stands for it: to be written somewhere lends no claim another rank or recency */
+		if (c->derived && (c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE))
+			c->verdict = MV_ECHO;
 		if (c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE)
 			any_witnessed[c->verdict == MV_INCOMPLETE] |= c->witnessed;
 	}

@@ -27,7 +27,7 @@ const char *const merge_clear_names[ML_COUNT] = {
 
 const char *const merge_verdict_names[] = {
 	"won", "lost", "united", "in_review", "excluded", "withdrawn", "incomplete",
-	"overruled", "dead"
+	"overruled", "dead", "echo"
 };
 
 #define NAME_FIELDS		(CF_BIT(CF_FIRST_NAME) | CF_BIT(CF_MIDDLE_NAME) | CF_BIT(CF_LAST_NAME) | \

@@ -168,7 +168,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 	memset(result, 0, sizeof(*result));
 	result->naming_input = -1;
 	s.policy = policy;
-	s.inputs = inputs;
+	s.inputs = inputs = merge_settle_derived(inputs, ninputs);
 	s.ninputs = ninputs;
 	s.decisions = decisions;
 	s.ndecisions = ndecisions;

@@ -585,6 +585,7 @@ merge_history(const MergePolicy *policy, MergeObservation *obs, int nobs,
 		}
 		in.source = source;
 		in.record = r;
+		in.record.state = merge_own_state(&r.state);
 		s.policy = policy;
 		s.inputs = &in;
 		s.ninputs = 1;

@@ -220,6 +220,38 @@ CREATE FUNCTION contactsync.ingest_batch(source text, events jsonb) RETURNS bigi
 COMMENT ON FUNCTION contactsync.ingest_batch(text, jsonb) IS
 	'ingest() for an array of objects keyed by its argument names, all or nothing; returns the inbox ids in order.';
 
+-- For whoever writes to sources: a source has confirmed that it now has these values, which were claims of the
+-- records that origins names, by field or by field:key of an element. Inside the guard.
+CREATE FUNCTION contactsync._confirm_write(source text, source_id text, payload jsonb, version timestamptz, origins jsonb,
+	seq bigint DEFAULT 0) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	bad text;
+	result bigint;
+BEGIN
+	PERFORM contactsync._require_source(source);
+	PERFORM contactsync._refuse_event(contactsync._event_fault(source_id, version, 'patch', seq, NULL, NULL), 'patch');
+	IF origins IS NULL OR pg_catalog.jsonb_typeof(origins) <> 'object' THEN
+		RAISE EXCEPTION 'origins must be a JSON object' USING ERRCODE = 'invalid_parameter_value';
+	END IF;
+	SELECT o.key INTO bad FROM pg_catalog.jsonb_each(origins) o
+	WHERE pg_catalog.array_position(contactsync._coverage(ARRAY[o.key]), NULL) IS NOT NULL
+		OR pg_catalog.jsonb_typeof(o.value) <> 'object'
+		OR pg_catalog.jsonb_typeof(o.value -> 'source') IS DISTINCT FROM 'string'
+		OR pg_catalog.jsonb_typeof(o.value -> 'source_id') IS DISTINCT FROM 'string'
+		OR o.value - ARRAY['source', 'source_id'] <> '{}' LIMIT 1;
+	IF FOUND THEN
+		RAISE EXCEPTION 'invalid origin of "%"', bad USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'It has a source and a source_id.';
+	END IF;
+	INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, payload, origins)
+	VALUES (_confirm_write.source, _confirm_write.source_id, 'patch', _confirm_write.version, _confirm_write.seq,
+		_confirm_write.payload, _confirm_write.origins)
+	RETURNING i.id INTO result;
+	RETURN result;
+END
+$$;
+
 CREATE FUNCTION contactsync.process(max integer DEFAULT NULL) RETURNS integer
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_process_sql';
 COMMENT ON FUNCTION contactsync.process(integer) IS

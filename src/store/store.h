@@ -220,6 +220,8 @@ extern void store_save_records(StoreRecord *records, int nrecords);
  * is not possible.
  */
 extern bool store_step(StoreRecord *r, const MergeObservation *o);
+/* Observations, sorted, as evidence of who a record is: without what we wrote there. */
+extern MergeObservation *store_own_claims(const StoreRecord *r, MergeObservation *obs, int nobs);
 /* Fold a record from its observations, which are sorted by it. */
 extern void store_fold_one(StoreRecord *r, MergeObservation *obs, int nobs);
 /*
@@ -238,6 +240,8 @@ extern void store_fold(StoreRecord *records, int nrecords, StoreEvidence *eviden
  * restamp: their evidence, too. */
 extern void store_refold(StoreArray *record_ids, int64 cause_id, bool restamp,
 						 StoreRecord **records, int *nrecords);
+/* store_claims.c: whose claims a write of ours was made of, as it is stored */
+extern void store_read_origins(Datum origins, MergeObservation *o);
 /* store_compact.c: what a base has beside its state, as it is stored */
 extern MergeBase *store_read_base(StrView stored);
 /* Is this the digest of one of the observations that the base stands for? */

@@ -12,6 +12,63 @@
 #include "compat.h"
 #include "store/store.h"
 
+/* {"<field>" or "<field>:<key>": {"source": ..., "source_id": ...}, ...}, which _confirm_write has checked */
+void
+store_read_origins(Datum origins, MergeObservation *o)
+{
+	JsonbIterator *it = JsonbIteratorInit(&DatumGetJsonbP(origins)->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+	StrView		source = {NULL, 0};
+	StrView		source_id = {NULL, 0};
+	StrView		name = {NULL, 0};
+	int			depth = 0;
+
+	o->written = true;
+	o->origins = palloc0(sizeof(*o->origins) * Max(JsonContainerSize(&DatumGetJsonbP(origins)->root), 1));
+	while ((token = JsonbIteratorNext(&it, &v, false)) != WJB_DONE)
+	{
+		StrView		s = strview(v.type == jbvString ? v.val.string.val : NULL, v.type == jbvString ? v.val.string.len : 0);
+		struct MergeOrigin *last = o->norigins > 0 ? &o->origins[o->norigins - 1] : NULL;
+
+		depth += token == WJB_BEGIN_OBJECT;
+		if (token == WJB_END_OBJECT && depth-- == 2)
+			last->record = merge_origin_name(source, source_id);
+		if (token == WJB_KEY && depth == 2)
+			name = s;
+		if (token == WJB_VALUE && name.len == strlen("source"))
+			source = s;
+		if (token == WJB_VALUE && name.len == strlen("source_id"))
+			source_id = s;
+		if (token == WJB_KEY && depth == 1)
+		{
+			const char *colon = memchr(s.ptr, ':', s.len);
+
+			last = &o->origins[o->norigins++];
+			last->field = contact_field_lookup(s.ptr, colon ? colon - s.ptr : s.len);
+			if (colon)
+				last->key = strview(colon + 1, s.ptr + s.len - colon - 1);
+		}
+	}
+}
+
+static bool
+digest_origins(pg_cryptohash_ctx *ctx, const MergeObservation *o)
+{
+	bool		ok = !o->written || pg_cryptohash_update(ctx, (const uint8 *) "written", 7) == 0;
+
+	for (int i = 0; i < o->norigins && ok; i++)
+	{
+		const struct MergeOrigin *origin = &o->origins[i];
+		uint8		field = origin->field;
+
+		ok = pg_cryptohash_update(ctx, &field, 1) == 0 &&
+			pg_cryptohash_update(ctx, (const uint8 *) origin->key.ptr, origin->key.len) == 0 &&
+			pg_cryptohash_update(ctx, (const uint8 *) origin->record.ptr, origin->record.len) == 0;
+	}
+	return ok;
+}
+
 /* What names an observation: all of it but its receipt. */
 static void
 digest(MergeObservation *o, const ContactClaims *said, const Contact *claims)
@@ -29,6 +86,7 @@ digest(MergeObservation *o, const ContactClaims *said, const Contact *claims)
 		pg_cryptohash_update(ctx, (const uint8 *) covers.ptr, covers.len) == 0 &&
 		pg_cryptohash_update(ctx, (const uint8 *) claims, VARSIZE(claims)) == 0 &&
 		pg_cryptohash_update(ctx, (const uint8 *) o->into.ptr, o->into.len) == 0 &&
+		digest_origins(ctx, o) &&
 		pg_cryptohash_final(ctx, result, sizeof(result)) == 0;
 	pg_cryptohash_free(ctx);
 	if (!ok)

@@ -304,14 +304,16 @@ compact_record(const MergePolicy *policy, StoreRecord *r, MergeObservation *obs,
 	uint8		digest[PG_SHA256_DIGEST_LENGTH];
 	pg_cryptohash_ctx *ctx;
 	const MergePosition start = {.effective = MERGE_TIME_MIN};
+	MergeObservation *own;
 	int			n = merge_compact(policy, obs, nobs, r->m.sightings, r->source, before, &o, &base);
 
 	if (n == 0)
 		return;
-	store_note_names(r, obs, n, &start, true, &base.first_name, &base.last_name);
+	own = store_own_claims(r, obs, n);
+	store_note_names(r, own, n, &start, true, &base.first_name, &base.last_name);
 	base.nnames = r->nnames;
 	base.names = r->names;
-	add_keys(&base, r, obs, n);
+	add_keys(&base, r, own, n);
 	add_digests(&base, obs, n);
 	for (int i = 0; i < n; i++)
 	{

@@ -121,6 +121,7 @@ store_asserts_more(const MergeObservation *o, const StoreRecord *r, const StoreE
 		at = contact_find(&r->m.state, item->field, item->key);
 		known = &r->m.state.items[at];
 		if (at < 0 || (known->flags & CI_TOMBSTONE) ||
+			(r->m.state.stamps[known->stamp].flags & CS_DERIVED) ||
 			(item->field == CF_PHONES && is_mobile(item->type) && !is_mobile(known->type)) ||
 			(item->field == CF_METADATA && strview_cmp(item->value, known->value) != 0))
 			return true;

@@ -44,7 +44,10 @@ text_of(const ContactValue *v, ContactField field)
 	const StrView none = {NULL, 0};
 	int			i = contact_find(v, field, none);
 
-	return i >= 0 && !(v->items[i].flags & CI_TOMBSTONE) ? v->items[i].value : none;
+	if (i < 0 || (v->items[i].flags & CI_TOMBSTONE) ||
+		(v->nstamps > 0 && (v->stamps[v->items[i].stamp].flags & CS_DERIVED)))
+		return none;
+	return v->items[i].value;
 }
 
 #define NAME_COVERS	(CF_BIT(CF_FIRST_NAME) | CF_BIT(CF_LAST_NAME))
@@ -131,25 +134,50 @@ store_step(StoreRecord *r, const MergeObservation *o)
 	return true;
 }
 
+static bool
+has_derived(const MergeObservation *o)
+{
+	return o->written || (o->kind == MK_BASE && merge_has_derived(&o->claims.value));
+}
+
+MergeObservation *
+store_own_claims(const StoreRecord *r, MergeObservation *obs, int nobs)
+{
+	MergeObservation *own;
+	bool		derived = false;
+
+	for (int i = 0; i < nobs; i++)
+		derived |= has_derived(&obs[i]);
+	if (!derived)
+		return obs;
+	own = palloc_extended(sizeof(MergeObservation) * nobs, MCXT_ALLOC_HUGE);
+	memcpy(own, obs, sizeof(MergeObservation) * nobs);
+	merge_keep_own_claims(own, nobs, r->source);
+	return own;
+}
+
 void
 store_fold_one(StoreRecord *r, MergeObservation *obs, int nobs)
 {
 	merge_fold(obs, nobs, r->m.sightings, r->source, &r->m);
-	note_all_names(r, obs, nobs);
+	note_all_names(r, store_own_claims(r, obs, nobs), nobs);
 }
 
+/* May there be less evidence than all that was asserted? */
 static bool
-may_be_reused(const MergeObservation *obs, int nobs)
+may_be_less(const MergeObservation *obs, int nobs)
 {
 	bool		deleted = false;
 	bool		created = false;
+	bool		derived = false;
 
 	for (int i = 0; i < nobs; i++)
 	{
 		deleted |= obs[i].kind == MK_DELETE;
 		created |= obs[i].created != MERGE_TIME_MIN;
+		derived |= has_derived(&obs[i]);
 	}
-	return deleted && created;
+	return derived || (deleted && created);
 }
 
 /*
@@ -186,6 +214,7 @@ store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 	for (uint64 row = 0; row < n;)
 	{
 		int64		id = store_int8(row, 1);
+		MergeObservation *own;
 		int			k = 0;
 
 		CHECK_FOR_INTERRUPTS();
@@ -195,14 +224,15 @@ store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 		while (records[r].id != id)
 			r = (r + 1) % nrecords;
 		store_fold_one(&records[r], obs, k);
-		if (records[r].restamped || may_be_reused(obs, k))
+		if (records[r].restamped || may_be_less(obs, k))
 		{
 			if (!records[r].restamped)
 				store_array_add(&evidence->anew, Int64GetDatum(id), false);
 			records[r].restamped = true;
+			own = store_own_claims(&records[r], obs, k);
 			for (int i = 0; i < k; i++)
-				if (merge_observation_after(&obs[i], &records[r].m.reused))
-					store_note_evidence(&obs[i], &records[r], evidence);
+				if (merge_observation_after(&own[i], &records[r].m.reused))
+					store_note_evidence(&own[i], &records[r], evidence);
 		}
 	}
 }

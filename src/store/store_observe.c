@@ -32,6 +32,7 @@ typedef struct Event
 	const StoreMapping *mapping;
 	int			record;			/* index of its record */
 	bool		stored;			/* was not known before */
+	Datum		origins;		/* of a write of ours */
 	bool		late;			/* not newer than what was compacted */
 	bool		more;			/* asserts a key that its record did not show then */
 	int64		received;		/* its receipt, and what a clock might then run ahead */
@@ -139,6 +140,15 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scra
 		error->message = "a payload is missing";
 		strcpy(error->path, "$");
 		return false;
+	}
+	e->origins = store_value(row, 16, &isnull);
+	if (!isnull)
+	{
+		/* in our own form, since it is ours */
+		static const StoreMapping canonical = {0};
+
+		store_read_origins(e->origins, &e->o);
+		mapping = &canonical;
 	}
 	e->coverage = store_value(row, 8, &isnull);
 	e->has_coverage = !isnull;
@@ -453,7 +463,7 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		{"seq", INT8OID}, {"digest", BYTEAOID}, {"created", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID},
 		{"inferred", BOOLOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}, {"payload", JSONBOID},
 		{"run", INT8OID}, {"inbox_id", INT8OID}, {"received_at", TIMESTAMPTZOID}, {"tolerance", INTERVALOID},
-		{"merged_into", TEXTOID}, {"late", BOOLOID}, {"coverage", TEXTARRAYOID}
+		{"merged_into", TEXTOID}, {"origins", JSONBOID}, {"late", BOOLOID}, {"coverage", TEXTARRAYOID}
 	};
 	StoreRows	rows;
 
@@ -489,6 +499,10 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		store_put_time(&rows, e->received);
 		store_put(&rows, usecs_interval(e->tolerance));
 		store_put_text(&rows, e->o.into);
+		if (e->o.written)
+			store_put(&rows, e->origins);
+		else
+			store_put_null(&rows);
 		store_put(&rows, BoolGetDatum(e->late));
 		if (e->has_coverage)
 			store_put(&rows, e->coverage);
@@ -499,10 +513,10 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 	}
 	store_run_rows("INSERT INTO contactsync.observations "
 				   "(record_id, kind, version, effective, seq, digest, created, source_modified, "
-				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, late, coverage) "
+				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, origins, late, coverage) "
 				   "SELECT u.record_id, u.kind, u.version, u.effective, u.seq, u.digest, u.created, u.source_modified, "
 				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into, "
-				   "u.late, u.coverage FROM u",
+				   "u.origins, u.late, u.coverage FROM u",
 				   &rows);
 }
 
@@ -769,7 +783,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 	/* past the position, so that no batch walks over what those before it deleted */
 	n = store_run("SELECT id, source, source_id, kind, version, seq, created, coverage, payload, sighted, "
-				  "inferred, received_at, source_modified, tolerance, run FROM contactsync.inbox "
+				  "inferred, received_at, source_modified, tolerance, run, origins FROM contactsync.inbox "
 				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL AND id > ($2)[1] "
 				  "ORDER BY id LIMIT ($1)[1]", 2, (StoreArray *[]) {&max, &position});
 	n = limit_payloads(n);
@@ -833,6 +847,9 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 			sorted[i]->more = store_asserts_more(&sorted[i]->o, r, &evidence);
 			if (!r->refold && !store_step(r, &sorted[i]->o))
 				r->refold = true;
+			/* what a source gives back to us says nothing of who it is */
+			if (!r->refold)
+				sorted[i]->o.claims.value = merge_own_claims(&r->m.state, &sorted[i]->o.claims.value);
 		}
 		store_fold(*records, *nrecords, &evidence);
 		for (int i = 0; i < nevents; i++)

@@ -93,7 +93,9 @@ read_observations(Remap *m, StoreArray *records, int *count)
 	mapping = store_find_mapping(mappings, nmappings, m->source);
 	n = store_run("SELECT o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, o.created, "
 				  "o.source_modified, o.id, o.received_at, o.payload, o.coverage FROM "
-				  STORE_EACH_ROW(1, "observations", "record_id", "o") "ORDER BY o.record_id, o.id",
+				  STORE_EACH_ROW(1, "observations", "record_id", "o")
+				  /* what we wrote is in our own form */
+				  "WHERE o.origins IS NULL ORDER BY o.record_id, o.id",
 				  1, (StoreArray *[]) {records});
 	result = palloc0(sizeof(Remapped) * Max(n, 1));
 	for (uint64 row = 0; row < n; row++)
@@ -124,7 +126,7 @@ read_observations(Remap *m, StoreArray *records, int *count)
 		if (isnull || o.kind == MK_DELETE)
 		{
 			/* a delete, or an undelete without content, never had one */
-			if (o.kind == MK_SNAPSHOT || o.kind == MK_PATCH)
+			if (o.kind == MK_SNAPSHOT || o.kind == MK_PATCH || o.kind == MK_BASE)
 				m->kept++;
 			continue;
 		}

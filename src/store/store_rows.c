@@ -528,7 +528,7 @@ store_kind(StrView s)
 
 #define OBSERVATION_COLUMNS \
 	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
-	"o.created, o.source_modified, o.claims, o.covers, o.merged_into, o.base"
+	"o.created, o.source_modified, o.claims, o.covers, o.merged_into, o.base, o.origins"
 
 uint64
 store_load_observations(StoreArray *record_ids)
@@ -562,6 +562,9 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 	o->into = store_text(row, 12);
 	if (o->kind == MK_BASE)
 		o->base = store_read_base(store_text(row, 13));
+	d = store_value(row, 14, &isnull);
+	if (!isnull)
+		store_read_origins(d, o);
 }
 
 /* The policy in force. */

@@ -111,6 +111,7 @@ CREATE TABLE contactsync.inbox (
 	source_modified timestamptz,
 	sighted         timestamptz,
 	inferred        boolean NOT NULL DEFAULT false,
+	origins         jsonb,
 	run             bigint,
 	idempotency_key text,
 	received_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -207,6 +208,7 @@ CREATE TABLE contactsync.observations (
 	inbox_id    bigint,
 	received_at timestamptz NOT NULL,
 	tolerance   interval NOT NULL,
+	origins     jsonb,
 	late        boolean NOT NULL DEFAULT false,
 	base        bytea,
 	PRIMARY KEY (tenant_id, id),
@@ -220,6 +222,7 @@ COMMENT ON COLUMN contactsync.observations.tolerance IS 'contactsync.clock_toler
 COMMENT ON COLUMN contactsync.observations.digest IS 'Names the observation: taken over all of it but its receipt.';
 COMMENT ON COLUMN contactsync.observations.merged_into IS 'Of kind merge: the id of the record that stays.';
 COMMENT ON COLUMN contactsync.observations.kind IS 'snapshot, patch, delete, undelete; base: stands for those that compact() took away, its claims being the state that they made.';
+COMMENT ON COLUMN contactsync.observations.origins IS 'Of a write of ours that was confirmed: by field, or field:key, the record whose claim was written. What the source shows for it is derived.';
 COMMENT ON COLUMN contactsync.observations.late IS 'Not newer than what its record was compacted to: kept, but no part of any result.';
 COMMENT ON COLUMN contactsync.observations.base IS 'Of a base, what is needed beside the state: names and keys ever asserted, runs of values under manual_review, digests.';
 COMMENT ON COLUMN contactsync.observations.coverage IS 'The coverage that it was sent with; NULL = as its mapping says.';

@@ -1,0 +1,91 @@
+-- What a source shows because we wrote it there: a derived claim. One transaction, rolled back.
+BEGIN;
+TRUNCATE contactsync.sources, contactsync.inbox, contactsync.records, contactsync.observations, contactsync.contacts,
+	contactsync.identities, contactsync.contact_aliases, contactsync.conflicts, contactsync.decisions, contactsync.policies;
+SET search_path = contactsync, public;
+SET TimeZone = 'UTC';
+SET DateStyle = 'ISO';
+SET client_min_messages = warning;
+\set SHOW_CONTEXT never
+
+SELECT count(add_source(s, 'canonical')) FROM unnest('{crm,mkt,phone}'::text[]) s;
+CREATE FUNCTION day(n integer) RETURNS timestamptz LANGUAGE sql AS $$SELECT '2026-01-01'::timestamptz + n * interval '1 day'$$;
+CREATE FUNCTION said(source text, payload jsonb, at integer, kind text DEFAULT 'patch')
+	RETURNS void LANGUAGE sql AS $$SELECT contactsync.ingest(source, 'r', payload, day(at), kind)$$;
+CREATE FUNCTION wrote(source text, payload jsonb, at integer, origin text) RETURNS void LANGUAGE sql AS $$
+	SELECT contactsync._confirm_write(source, 'r', payload, day(at),
+		(SELECT jsonb_object_agg(k, jsonb_build_object('source', origin, 'source_id', 'r')) FROM jsonb_object_keys(payload) k))
+$$;
+CREATE PROCEDURE forget() LANGUAGE sql AS $$
+	TRUNCATE contactsync.inbox, contactsync.records, contactsync.observations, contactsync.contacts, contactsync.identities,
+		contactsync.contact_aliases, contactsync.conflicts, contactsync.decisions, contactsync.policies
+$$;
+CREATE TEMP VIEW claims AS SELECT e.field, e.value, e.source, e.changed_at, e.as_of, e.verdict, e.claim
+	FROM contactsync.directory d, contactsync.explain(d.id) e
+	WHERE e.claim <> 'cleared' AND e.field !~ '^last_name|a@x.org$' ORDER BY e.field, e.rank, e.source;
+
+-- the echo keeps the stamp of its origin, in whatever order it comes: with the stamp of our write, often
+SELECT said('phone', '{"last_name": "Lee", "emails": ["a@x.org"], "title": "CTO"}', 1), said('crm', '{"last_name": "Lee", "emails": ["a@x.org"]}', 2);
+SELECT said('crm', '{"last_name": "Lee", "emails": ["a@x.org"], "title": "CTO"}', 5, 'snapshot');
+SELECT wrote('crm', '{"title": "CTO"}', 5, 'phone');
+SELECT process();
+SELECT * FROM claims;
+SELECT contact_provenance(state) -> 'title' AS title FROM records WHERE source = 'crm';
+-- seen again it is what it was
+SELECT said('crm', '{"last_name": "Lee", "emails": ["a@x.org"], "title": " CTO "}', 7, 'snapshot');
+SELECT process();
+SELECT * FROM claims;
+-- its origin says something else: there is nothing that the echo could hold against it
+SELECT said('phone', '{"title": "CEO"}', 6);
+SELECT process();
+SELECT * FROM claims;
+-- the same again by itself, after something else: now it is the source's own
+SELECT said('crm', '{"title": "CFO"}', 8), said('crm', '{"title": "CTO"}', 9);
+SELECT process();
+SELECT * FROM claims;
+SELECT * FROM verify();
+CALL forget();
+
+-- an echo dies with its origin; what the source had by itself before we wrote the same is its own
+SELECT said('phone', '{"last_name": "Lee", "emails": ["a@x.org"], "title": "CTO", "nickname": "Al"}', 1), said('crm', '{"last_name": "Lee", "emails": ["a@x.org"], "nickname": "Al"}', 2);
+SELECT wrote('crm', '{"title": "CTO", "nickname": "Al"}', 5, 'phone');
+SELECT process();
+SELECT * FROM claims;
+SELECT said('phone', NULL, 6, 'delete');
+SELECT process();
+SELECT * FROM claims;
+CALL forget();
+
+-- normalised: mail in other case, a number spelled otherwise, blanks; not a label that is another one
+SELECT said('phone', '{"last_name": "Lee", "emails": ["a@x.org", "Ann.Lee@Example.ORG"], "phones": [{"number": "+1 650-253-0000", "type": "work"}], "urls": ["https://x.org/a"], "note": "one\ntwo"}', 1),
+	said('crm', '{"last_name": "Lee", "emails": ["a@x.org"]}', 2);
+SELECT wrote('crm', '{"emails": {"add": ["Ann.Lee@Example.ORG"]}, "phones": {"add": [{"number": "+1 650-253-0000", "type": "work"}]}, "urls": {"add": ["https://x.org/a"]}, "note": "one\ntwo"}', 5, 'phone');
+SELECT said('crm', '{"last_name": "Lee", "emails": ["a@x.org", "ann.lee@example.org"], "phones": ["+1 (650) 253-0000"], "urls": ["https://x.org/a"], "note": "one two"}', 6, 'snapshot');
+SELECT said('crm', '{"last_name": "Lee", "emails": ["a@x.org", "ann.lee@example.org"], "phones": ["+16502530000"], "urls": ["https://x.org/a"], "note": "one\r\ntwo "}', 7, 'snapshot');
+SELECT process();
+SELECT * FROM claims WHERE source = 'crm';
+SELECT said('crm', '{"phones": [{"number": "+16502530000", "type": "home"}]}', 8);
+SELECT process();
+SELECT field, value, source, claim FROM claims WHERE field ~ '^phones' AND source = 'crm';
+-- it is no evidence of who the record is, neither by our write nor by what is shown for it
+SELECT source, key FROM identities JOIN records r ON r.id = record_id WHERE key ~ '^email' ORDER BY 1, 2;
+-- nor does an echo vote
+SELECT set_policy('note', 'most_frequent');
+SELECT said('mkt', '{"last_name": "Lee", "emails": ["a@x.org"], "note": "other"}', 9);
+SELECT process();
+SELECT note FROM directory;
+-- compaction keeps it apart
+SELECT compact(day(7)) > 0;
+SELECT * FROM verify();
+SELECT said('phone', NULL, 10, 'delete');
+SELECT process();
+SELECT * FROM claims;
+SELECT * FROM verify();
+
+-- errors
+SAVEPOINT s;
+SELECT _confirm_write('crm', 'r', '{"title": "x"}', day(1), '{"titel": {"source": "a", "source_id": "b"}}');
+ROLLBACK TO s;
+SELECT _confirm_write('crm', 'r', '{"title": "x"}', day(1), '{"title": {"source": "a"}}');
+ROLLBACK TO s;
+ROLLBACK;
