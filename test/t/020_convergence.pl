@@ -28,9 +28,11 @@ $node->safe_psql('postgres', q{
 my @policies = (
 	q{{"job": {"rule": "source_priority", "sources": ["device", "crm"]}, "note": "manual_review", "phones": "last_write_wins",
 		"tags": {"rule": "source_priority", "sources": ["mkt"]}, "metadata.k": "manual_review", "name": "most_frequent"}},
-	q{{"job": "most_frequent", "note": "oldest", "phones": "most_frequent", "tags": "oldest", "metadata": "most_frequent",
+	q{{"job": "most_frequent", "note": {"rule": "oldest", "clear": "ignore"}, "phones": {"rule": "most_frequent", "clear": {"crm": "ignore"}},
+		"tags": {"rule": "oldest", "clear": "authoritative"}, "metadata": {"rule": "most_frequent", "clear": "review"},
 		"emails.primary": "most_frequent", "name": "most_complete"}},
-	q{{"job": "most_complete", "note": "most_frequent", "phones": "verified_first", "tags": "most_complete", "metadata": "manual_review",
+	q{{"job": "most_complete", "note": {"rule": "most_frequent", "clear": "authoritative"}, "phones": "verified_first", "tags": "most_complete",
+		"metadata": {"rule": "manual_review", "clear": {"mkt": "authoritative"}},
 		"emails": "most_complete", "phones.primary": "oldest", "name": "oldest"}},
 	q{{"job": "oldest", "nickname": {"rule": "most_frequent", "sources": ["crm"], "only": true}, "phones": "oldest", "tags": "most_frequent",
 		"work": {"rule": "manual_review", "members": ["title", "note"]}, "metadata.k": "oldest", "name": "manual_review", "emails": "verified_first"}});
