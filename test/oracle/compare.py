@@ -188,6 +188,7 @@ class History:
         self.psql, self.batch = psql, batch
         self.obs, self.certificates, self.decisions, self.policy, self.ids, self.links = [], [], [], {}, {}, []
         self.clamps = {}
+        oracle.regroup({})
 
     def play(self, steps):
         """None, or the difference as {what: (expected, got)}."""
@@ -221,12 +222,21 @@ class History:
     def process(self):
         self.psql.send("SELECT contactsync.process();")
 
+    def declare(self, group, members):
+        """A group of the policy's own."""
+        oracle.regroup({group: members})
+        self.policy[group] = {}
+        self.psql.send(f"SELECT contactsync.set_policy({quote(group)}, 'last_write_wins', options => {quote({'members': members})});")
+
     def set_policy(self, field, rule, sources, options):
         target = oracle.GROUP_OF.get(field, field)
         self.policy[target] = dict(options, rule=rule, sources=sources)
         self.psql.send(f"SELECT contactsync.set_policy({', '.join(map(quote, [field, rule, sources, options]))});")
 
     def unset_policy(self, field):
+        # with its rule the group itself would go
+        if oracle.GROUP_OF.get(field) not in (None, *oracle.DEFAULT_GROUPS):
+            return
         self.policy.pop(oracle.GROUP_OF.get(field, field), None)
         self.psql.send(f"SELECT contactsync.unset_policy({quote(field)});")
 
@@ -272,7 +282,7 @@ class History:
         else:
             source = None
             value = None if n > len(k.candidates) or (k.unit in oracle.LISTS and k.unit != "metadata") else {"name": {"last_name": "Ray"}, "job": {"company": "Zap", "title": "Z"},
-                                                         "metadata": 9, "birthday": "2001-01-01"}.get(k.unit, "decided")
+                                                         "metadata": 9, "birthday": "2001-01-01", "work": {oracle.GROUPS["work"][0]: "w"} if "work" in oracle.GROUPS else None}.get(k.unit, "decided")
             args = f"{g['id']}, value => {quote(json.dumps(value))}"
         self.psql.send(f"SELECT contactsync.resolve_conflict({args});")
         at, made = json.loads(self.psql.run("SELECT json_build_array(max(decided_at), max(id)) FROM contactsync.decisions;"))
@@ -622,6 +632,8 @@ def decision(rng):
 def random_history(rng):
     steps = [policy(rng) for _ in range(rng.randint(0, 6))]
     persons, used = rng.choice([1, 1, 1, 2, 3]), set()
+    if rng.random() < .25:
+        steps.insert(0, ("declare", "work", rng.sample(["note", "nickname", "department"], rng.randint(1, 3))))
     n = rng.choice([5, 8, 12, 16, 16, 30])
     more = [event(rng, persons, used) for _ in range(n)]
     # what comes again may come by another run

@@ -19,8 +19,21 @@ GROUPS = {"name": ["first_name", "middle_name", "last_name", "prefix", "suffix"]
           "job": ["company", "department", "title"]}
 LEAD = {"name": "last_name", "job": "company"}
 GROUP_OF = {m: g for g, ms in GROUPS.items() for m in ms}
+DEFAULT_GROUPS, DEFAULT_LEAD = dict(GROUPS), dict(LEAD)
 WITH_PRIMARY = ("emails", "phones")
 SPELLING = {"emails": "address", "phones": "number"}
+
+def regroup(declared):
+    """Groups of a policy's own, {name: members, the leading one first}; what is left of the others stays one."""
+    taken = {m for ms in declared.values() for m in ms}
+    left = {g: [m for m in ms if m not in taken] for g, ms in DEFAULT_GROUPS.items() if g not in declared}
+    GROUPS.clear()
+    GROUPS.update({g: ms for g, ms in {**left, **declared}.items() if ms})
+    LEAD.clear()
+    LEAD.update({g: DEFAULT_LEAD[g] if g not in declared and DEFAULT_LEAD[g] in ms else ms[0] for g, ms in GROUPS.items()})
+    GROUP_OF.clear()
+    GROUP_OF.update({m: g for g, ms in GROUPS.items() for m in ms})
+
 
 # kind: snapshot, patch, delete, undelete.  coverage: None = everything.
 # clamp: (received_at, tolerance), or None where the stamp cannot lie ahead.
@@ -783,7 +796,7 @@ class Resolver:
             else:
                 self.put(m, filled[m])
         named = best.record or best.claimed
-        if group == "name" and named is not None:
+        if "last_name" in GROUPS[group] and named is not None:
             self.c.naming = named.key
 
     # -- lists --
