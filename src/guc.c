@@ -19,6 +19,7 @@ bool		guc_enabled;
 int			guc_http_connections;
 int			guc_http_timeout;
 int			guc_http_retries;
+char	   *guc_http_ca_file;
 int			guc_http_max_body;
 int			guc_dedup_retention;
 int			guc_run_retention;
@@ -82,6 +83,11 @@ guc_init(void)
 							"After a pause that grows, at random, or as long as the provider asks for.",
 							&guc_http_retries, 4, 0, 20,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomStringVariable("contactsync.http_ca_file",
+							   "File with the certificates of the authorities that servers are trusted by.",
+							   "In PEM; empty = those of the system.",
+							   &guc_http_ca_file, "",
+							   PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.http_max_body",
 							"Largest body of an HTTP response.",
 							NULL,

@@ -18,6 +18,7 @@ extern int	guc_max_payload;
 extern bool guc_enabled;
 extern int	guc_http_connections;
 extern int	guc_http_timeout;
+extern char *guc_http_ca_file;	/* contactsync.http_ca_file */
 extern int	guc_http_retries;	/* contactsync.http_retries */
 extern int	guc_http_max_body;
 extern int	guc_dedup_retention;

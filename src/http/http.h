@@ -59,7 +59,8 @@ typedef struct HttpExchange
 	size_t		len;
 	char		content_type[128];
 	char		location[1024];
-	char		link[4096];		/* header Link; empty = none, or too long */
+	char		link[4096];		/* header Link */
+	bool		link_cut;		/* it is longer than that */
 	int64		date;			/* header Date, in seconds since 1970; -1 = none */
 	int			retry_after;	/* seconds, as the server asks; -1 = it does not */
 	int64		requests_left;	/* X-RateLimit-Remaining and its kin; -1 = not said */

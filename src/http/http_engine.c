@@ -236,7 +236,10 @@ take_header(char *line, size_t size, size_t n, void *userp)
 
 	/* an interim response is not the answer */
 	if (len > 5 && memcmp(line, "HTTP/", 5) == 0)
+	{
 		x->content_type[0] = x->location[0] = x->link[0] = '\0';
+		x->link_cut = false;
+	}
 	take_rate_limit(x, line, len);
 	if ((v = header_value(line, len, "content-type", &vlen)) != NULL)
 		copy_value(x->content_type, sizeof(x->content_type), v, vlen);
@@ -253,8 +256,10 @@ take_header(char *line, size_t size, size_t n, void *userp)
 	{
 		size_t		n_so_far = strlen(x->link);
 
-		/* several headers are one, parted by commas; half of one says nothing */
-		if (n_so_far + vlen + 3 < sizeof(x->link))
+		/* several headers are one, parted by commas */
+		if (n_so_far + vlen + 3 >= sizeof(x->link))
+			x->link_cut = true;
+		else
 			snprintf(x->link + n_so_far, sizeof(x->link) - n_so_far, "%s%.*s", n_so_far ? ", " : "", (int) vlen, v);
 	}
 	return len;
@@ -365,6 +370,8 @@ set_options(HttpEngine *engine, Transfer *t, const HttpRequest *r)
 	SET(CURLOPT_PROTOCOLS_STR, r->allow_http ? "http,https" : "https");
 	SET(CURLOPT_FOLLOWLOCATION, MAX_REDIRECTS);
 	SET(CURLOPT_PROXY, "");
+	if (guc_http_ca_file && guc_http_ca_file[0])
+		SET(CURLOPT_CAINFO, guc_http_ca_file);
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SET(CURLOPT_ACCEPT_ENCODING, "");
 	SET(CURLOPT_USERAGENT, "contactsync");

@@ -88,6 +88,7 @@ typedef struct SyncRun
 	SyncRate	rate;
 	TimestampTz not_before;
 	int			retries;		/* of this request, so far */
+	TimestampTz first_sent;		/* when it went for the first time */
 	/* why it failed, until that is stored */
 	char	   *fault_code;
 	char	   *fault_reason;

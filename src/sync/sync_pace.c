@@ -9,7 +9,7 @@
  *
  * A request that failed for now is sent again inside of its run, after a random
  * part of a pause that doubles (so that sources that failed together do not come
- * back together).  When that does not help the run fails, and the source is left
+ * back together), for a minute at most.  When that does not help the run fails, and the source is left
  * alone for a while: see _fail_run(), the breaker.
  */
 #include "postgres.h"
@@ -23,7 +23,7 @@
 
 #define FIRST_PAUSE_MS		500
 #define LONGEST_PAUSE_MS	30000
-#define LONGEST_WAIT_MS		60000	/* that a run waits because the provider says so */
+#define LONGEST_WAIT_MS		60000	/* because the provider says so, and for a request to succeed */
 
 typedef struct Bucket
 {
@@ -87,7 +87,8 @@ sync_try_later(SyncRun *run, HttpExchange *x, bool rate)
 {
 	int64		pause = Min((int64) FIRST_PAUSE_MS << Min(run->retries, 16), LONGEST_PAUSE_MS);
 
-	if (run->retries >= guc_http_retries || x->retry_after > LONGEST_WAIT_MS / 1000)
+	if (run->retries >= guc_http_retries || x->retry_after > LONGEST_WAIT_MS / 1000 ||
+		TimestampDifferenceExceeds(run->first_sent, GetCurrentTimestamp(), LONGEST_WAIT_MS))
 		return false;
 	run->retries++;
 	pause = (int64) (pg_prng_double(&pg_global_prng_state) * pause);

@@ -285,6 +285,9 @@ next_position(SyncRun *run, const SyncStep *step, Jsonb *json, JsonbContainer *i
 		case SYNC_PAGE_KEYSET:
 			return n > 0 ? last_key(state, step, items) : NULL;
 		case SYNC_PAGE_LINK:
+			/* a link that is not seen would end the list too early */
+			if (x->link_cut)
+				sync_bad_answer("has a header Link that is too long");
 			next = http_next_link(x->link);
 			return next ? own_url(run, next) : NULL;
 		case SYNC_PAGE_CURSOR:

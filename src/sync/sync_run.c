@@ -206,6 +206,8 @@ send_request(HttpEngine *engine, SyncRun *run)
 	request.allow_private = run->allow_private;
 	request.owner = run;
 	run->sent = true;
+	if (run->retries == 0)
+		run->first_sent = GetCurrentTimestamp();
 	http_submit(engine, &request);
 }
 

@@ -1,6 +1,7 @@
 """How the emulators serve: on a free port of the loopback, until whoever started them is gone."""
 import http.server
 import os
+import ssl
 import threading
 import time
 
@@ -14,6 +15,11 @@ def serve(handler, port_file, parent):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     server.daemon_threads = True
+    if "TLS_CERTIFICATE" in os.environ:
+        # a file with a certificate and its key
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(os.environ["TLS_CERTIFICATE"])
+        server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=end_with_parent, daemon=True).start()
     with open(port_file + ".new", "w") as f:
         f.write(str(server.server_address[1]))

@@ -165,6 +165,21 @@ is(run_source('refresh'), 'succeeded -', 'then the old key may go');
 spew("$dir/key", ('ef' x 32) . "\n");
 is(($node->psql('postgres', 'SELECT contactsync.rekey_secrets()'))[0], 3, 'without any key that opens them, nothing is done');
 
+# ---- whom a server is trusted by ----
+system_or_bail('openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-days', '2', '-subj', '/CN=provider', '-addext', 'subjectAltName=IP:127.0.0.1',
+	'-keyout', "$dir/tls.key", '-out', "$dir/tls.crt");
+spew("$dir/tls.pem", slurp_file("$dir/tls.crt") . slurp_file("$dir/tls.key"));
+mkdir "$dir/tls";
+my ($tls, $tls_port) = do { local $ENV{TLS_CERTIFICATE} = "$dir/tls.pem"; start_providers("$dir/tls") };
+spew("$dir/tok", 'tok');
+$node->safe_psql('postgres', qq{SELECT contactsync.add_source('tls', 'scim', '{"url": "https://127.0.0.1:$tls_port/scim", "poll": false, "allow_private": true}', '{"token": {"file": "$dir/tok"}}')});
+is(run_source('tls'), 'failed 08006', 'a certificate that nobody vouches for: ' . (split /\|/, state_of('tls'))[1]);
+sql("ALTER SYSTEM SET contactsync.http_ca_file = '$dir/tls.crt'");
+$node->reload;
+$node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_ca_file') <> ''") or die;
+is(run_source('tls'), 'succeeded -', 'one that an authority of our own does');
+$tls->kill_kill;
+
 my $all = slurp_file($node->logfile);
 unlike($all, qr/s\/cret|wr0ng|access\d|k&y|k%26y|BEGIN (RSA )?PRIVATE|secret words/, 'no secret is in the log');
 unlike($all, qr/TRAP|PANIC/, 'no assertion failed');
