@@ -2,6 +2,7 @@
 -- beside jsonb_agg of the same rows by contact.
 SET client_min_messages = warning;
 DROP EXTENSION IF EXISTS contactsync CASCADE;
+DROP TABLE IF EXISTS rows, took;
 CREATE EXTENSION contactsync;
 SET search_path = public, contactsync;
 SELECT count(add_source('rebuild_' || s, 'canonical')) AS sources FROM unnest(ARRAY['a', 'b', 'c', 'd']) s;
@@ -24,7 +25,7 @@ SELECT r.contact_id, o.payload FROM observations o JOIN records r ON r.id = o.re
 VACUUM (ANALYZE);
 SELECT (SELECT count(*) FROM records) AS records, (SELECT count(*) FROM contacts) AS contacts;
 CREATE TABLE took (o integer GENERATED ALWAYS AS IDENTITY, what text, seconds numeric);
-CREATE PROCEDURE bench(what text, statement text) LANGUAGE plpgsql AS $$
+CREATE OR REPLACE PROCEDURE bench(what text, statement text) LANGUAGE plpgsql AS $$
 DECLARE
 	began timestamptz := clock_timestamp();
 BEGIN
