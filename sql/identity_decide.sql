@@ -22,6 +22,7 @@ SELECT merge_contacts(:'roe', :'lee', 'she married');
 SELECT id = :'roe' AS roe, first_name, last_name, note, title, jsonb_array_length(sources) AS sources FROM directory;
 SELECT current_contact(:'lee') = :'roe' AS lee_leads_there;
 SELECT event, contact_id = :'lee' AS lee, other_id = :'roe' AS roe FROM contact_events;
+SELECT cause, cause_id = (SELECT id FROM decisions) AS of_decision, operation, row_key = :'lee' AS lee FROM audit_log WHERE cause = 'decision' ORDER BY operation;
 SELECT merge_contacts(:'roe', :'lee');
 SELECT merge_contacts(:'lee', :'roe');
 -- both of her names are known now: a third record links by either

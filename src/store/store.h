@@ -66,6 +66,8 @@ typedef struct StoreRecord
 	bool		relink;			/* something that decides its links has changed */
 	bool		alone;			/* fresh, and nothing can link it: contact_id is minted */
 	StoreArray *had;			/* keys that it asserted before, if restamped */
+	int64		was_reused;		/* m.reused.effective before the batch */
+	bool		reborn;			/* by the batch it became somebody else's */
 } StoreRecord;
 
 /* The columns that store_read_record reads, of records r and sources s. */

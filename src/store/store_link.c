@@ -363,6 +363,7 @@ note_changed(StoreLinks *links, const StoreRecord *records, int nrecords)
 			continue;
 		links->members[i].changed = true;
 		links->members[i].cause_id = records[k].cause_id;
+		links->members[i].reborn = records[k].restamped && records[k].m.reused.effective != records[k].was_reused;
 	}
 }
 

@@ -68,6 +68,9 @@ heir(const StoreLinks *links, int member)
 {
 	const StoreRecord *r = &links->members[member];
 
+	/* only then: whom it is one contact with later is not of the old one */
+	if (!r->reborn)
+		return -1;
 	for (int i = 0; i < links->n; i++)
 		if (i != member && r->has_contact && links->members[i].has_contact &&
 			memcmp(&links->members[i].contact_id, &r->contact_id, UUID_LEN) == 0)

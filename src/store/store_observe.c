@@ -205,7 +205,7 @@ begin_records(StoreRecord *records, int nrecords, Event **events, int nevents)
 		r->source_id = events[i]->source_id;
 		r->source_class = events[i]->mapping->source_class;
 		merge_record_init(&r->m);
-		r->horizon = MERGE_TIME_MIN;
+		r->horizon = r->was_reused = MERGE_TIME_MIN;
 		r->fresh = r->relink = true;
 	}
 }

@@ -555,6 +555,8 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 	for (uint64 i = 0; i < nold; i++)
 	{
 		ContactValue before;
+		Cause		key;
+		const Cause *cause;
 
 		if (old[i].kept)
 			continue;
@@ -562,7 +564,9 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 		if (!old[i].live)
 			continue;
 		contact_deform(DatumGetContactP(old[i].contact), &before);
-		store_audit_add(&c->audit, c->cause, 0, "merge", &old[i].id, contact_diff_json(&before, NULL));
+		key.contact = old[i].id;
+		cause = bsearch(&key, causes, ncauses, sizeof(Cause), cause_cmp);
+		store_audit_add(&c->audit, c->cause, cause ? cause->id : 0, "merge", &old[i].id, contact_diff_json(&before, NULL));
 		MemoryContextReset(c->scratch);
 	}
 	MemoryContextSwitchTo(c->context);

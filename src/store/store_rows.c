@@ -398,7 +398,7 @@ store_read_record_rest(uint64 row, StoreRecord *r)
 	d = store_value(row, 25, &isnull);
 	if (!isnull)
 		contact_deform(DatumGetContactP(d), &r->m.cleared);
-	r->m.reused.effective = store_time(row, 26);
+	r->was_reused = r->m.reused.effective = store_time(row, 26);
 }
 
 void
