@@ -82,6 +82,11 @@ SELECT process();
 SELECT * FROM claims;
 SELECT * FROM verify();
 
+-- a clear that we wrote, of what the origin never had
+SELECT wrote('crm', '{"suffix": null}', 11, 'mkt');
+SELECT process();
+SELECT contact_provenance(state) ? 'suffix' AS suffix FROM records WHERE source = 'crm';
+
 -- errors
 SAVEPOINT s;
 SELECT _confirm_write('crm', 'r', '{"title": "x"}', day(1), '{"titel": {"source": "a", "source_id": "b"}}');

@@ -161,7 +161,13 @@ settle(MergeInput *in, int i, MergeInput *inputs, int ninputs)
 			continue;
 		at = contact_find(state, item->field, item->key);
 		if (at < 0)
-			return (item->flags & CI_TOMBSTONE) != 0;
+		{
+			/* it says of neither that there is something */
+			if (!(item->flags & CI_TOMBSTONE))
+				return false;
+			stamp->source = in->source;
+			return true;
+		}
 		/* by way of a third record: once that one is settled */
 		if (is_derived(state, at) && !strview_same(state->stamps[state->items[at].stamp].source, from->source))
 			return false;
