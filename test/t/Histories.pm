@@ -45,6 +45,15 @@ sub random_event
 			VALUES ('%s', 'r%d', '%s', '2026-01-%02d', %d, %s, %s, %s, '2026-01-RECEIPT', 'TOLERANCE');},
 			pick('crm', 'mkt', 'phone'), $person, $kind, $day, int rand 2, $payload, $coverage, $created);
 	}
+	# or as a write of ours that was confirmed, of another record's claims
+	if ($kind eq 'patch' && rand() < .15)
+	{
+		my $origin = sprintf('{"source": "%s", "source_id": "r%d"}', pick('crm', 'mkt', 'phone'), $person);
+		my $origins = join ', ', map { qq("$_": $origin) } qw(first_name last_name company title note emails phones tags metadata);
+		return sprintf(q{INSERT INTO contactsync.inbox (source, source_id, kind, version, seq, payload, origins)
+			VALUES ('%s', 'r%d', 'patch', '2026-01-%02d 00:00:%02d', %d, %s, '{%s}');},
+			pick('crm', 'mkt', 'phone'), $person, $day, int rand 3, int rand 2, $payload, $origins);
+	}
 	# or as a run brings it: with a sighting, or as a delete by absence
 	if (rand() < .3 && $day >= $sighted_from)
 	{
