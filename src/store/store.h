@@ -67,6 +67,7 @@ typedef struct StoreRecord
 	bool		alone;			/* fresh, and nothing can link it: contact_id is minted */
 	StoreArray *had;			/* keys that it asserted before, if restamped */
 	int64		was_reused;		/* m.reused.effective before the batch */
+	StrView		was_merged_into;	/* m.merged_into before the batch */
 	bool		reborn;			/* by the batch it became somebody else's */
 } StoreRecord;
 

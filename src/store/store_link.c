@@ -436,7 +436,8 @@ store_link(StoreRecord *records, int nrecords, StoreArray *contacts, StoreArray 
 		for (int k = 0; r->had && k < r->had->n; k++)
 			store_array_add(&had, r->had->values[k], false);
 		/* what it is in one contact with may have been so by what it no longer says */
-		if (r->restamped && r->has_contact)
+		if (r->has_contact && (r->restamped ||
+							   (r->was_merged_into.len > 0 && strview_cmp(r->was_merged_into, r->m.merged_into) != 0)))
 			store_array_add(&left, UUIDPGetDatum(&r->contact_id), false);
 	}
 	if (changed.n == 0)

@@ -378,7 +378,7 @@ store_read_record_head(uint64 row, StoreRecord *r)
 	get_digest(row, 17, r->m.last.digest);
 	d = store_value(row, 18, &isnull);
 	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
-	r->m.merged_into = store_text(row, 23);
+	r->was_merged_into = r->m.merged_into = store_text(row, 23);
 	r->many_per_source = get_bool(row, 24);
 	r->horizon = store_time(row, 27);
 }
