@@ -61,3 +61,26 @@ SELECT count(release_override(:'two', f)) AS released FROM unnest(ARRAY['title',
 SELECT last_name, title, nickname, open_conflicts FROM directory ORDER BY last_name;
 SELECT * FROM verify();
 ROLLBACK;
+
+-- undos of undos, more of them than would fit on the stack
+BEGIN;
+SET search_path = contactsync, pg_catalog;
+SELECT add_source('chain', 'canonical') > 0 AS added;
+SELECT count(ingest('chain', '1', '{"note": "said", "emails": ["c@x.org"]}', '2026-01-01')), process();
+SELECT find('c@x.org') AS who \gset
+SELECT override_field(:'who', 'note', '"decided"') AS decision \gset
+SET LOCAL max_stack_depth = '100kB';
+SELECT count(undo(n)) FROM generate_series(:decision, :decision + 40) n;
+SELECT note FROM directory WHERE id = :'who';
+SELECT count(undo(:decision + 41));
+SELECT note FROM directory WHERE id = :'who';
+SELECT count(*) FILTER (WHERE undone_by IS NULL) AS in_force, count(*) FILTER (WHERE undone_by = id + 1) AS undone FROM decisions WHERE id >= :decision;
+SELECT * FROM verify();
+-- wrong all along, and put right again
+UPDATE decisions SET undone_by = CASE WHEN undone_by IS NULL THEN :decision + 41 END WHERE id BETWEEN :decision AND :decision + 20;
+SELECT count(*) FROM verify() WHERE problem LIKE 'decision:%';
+SELECT count(*) > 0 AS repaired FROM rebuild(dry_run => false);
+SELECT * FROM verify();
+SELECT count(*) FILTER (WHERE undone_by IS NULL) AS in_force, count(*) FILTER (WHERE undone_by = id + 1) AS undone FROM decisions WHERE id >= :decision;
+SELECT note FROM directory WHERE id = :'who';
+ROLLBACK;

@@ -1,12 +1,13 @@
 -- Rights of functions, at the end, so that none is forgotten: pure functions of
--- values are for everybody, all else is for those it was granted to.
+-- values are for everybody, all else, and what begins with an underscore and so
+-- checks its arguments the less, is for those it was granted to.
 DO $$
 DECLARE
 	f regprocedure;
 BEGIN
 	FOR f IN
 		SELECT p.oid FROM pg_catalog.pg_proc p
-		WHERE p.pronamespace = 'contactsync'::pg_catalog.regnamespace AND p.provolatile <> 'i'
+		WHERE p.pronamespace = 'contactsync'::pg_catalog.regnamespace AND (p.provolatile <> 'i' OR p.proname LIKE '\_%')
 	LOOP
 		EXECUTE pg_catalog.format('REVOKE EXECUTE ON ROUTINE %s FROM PUBLIC', f);
 	END LOOP;

@@ -19,41 +19,40 @@ CREATE FUNCTION contactsync._decide(kind text, records bigint[], others bigint[]
 	SELECT id FROM made
 $$;
 
--- The undo in force of a decision, or of the one that it is a part of; NULL = it is in force itself.
-CREATE FUNCTION contactsync._undone_by(decision bigint) RETURNS bigint
-	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+-- Bring undone_by of decisions up to date, the undo in force of each or of its whole, and of what depends on
+-- them: their parts, and what they undo.  Returns those that came into force or went out of it.
+CREATE FUNCTION contactsync._refresh_undone(decisions bigint[]) RETURNS bigint[]
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
-	result bigint;
+	due bigint[] := decisions;
+	moved bigint[];
+	result bigint[];
 BEGIN
-	SELECT pg_catalog.min(u.id) INTO result FROM contactsync.decisions u
-	WHERE u.tenant_id = contactsync.current_tenant() AND u.kind = 'undo' AND u.target = decision
-		AND contactsync._undone_by(u.id) IS NULL;
-	IF result IS NULL THEN
-		SELECT contactsync._undone_by(d.part_of) INTO result FROM contactsync.decisions d
-		WHERE d.tenant_id = contactsync.current_tenant() AND d.id = decision AND d.part_of IS NOT NULL;
-	END IF;
+	-- not by recursion: undos of undos may be many.  It ends, as an undo is later than what it undoes.
+	LOOP
+		WITH now AS MATERIALIZED (
+			SELECT t.id, coalesce(
+				(SELECT pg_catalog.min(u.id) FROM contactsync.decisions u
+				WHERE u.tenant_id = contactsync.current_tenant() AND u.target = t.id AND u.kind = 'undo' AND u.undone_by IS NULL),
+				(SELECT w.undone_by FROM contactsync.decisions d
+				JOIN contactsync.decisions w ON w.tenant_id = d.tenant_id AND w.id = d.part_of
+				WHERE d.tenant_id = contactsync.current_tenant() AND d.id = t.id)) AS undone_by
+			FROM pg_catalog.unnest(due) t (id)),
+		changed AS (
+			UPDATE contactsync.decisions d SET undone_by = n.undone_by FROM now n
+			WHERE d.tenant_id = contactsync.current_tenant() AND d.id = n.id AND d.undone_by IS DISTINCT FROM n.undone_by
+			RETURNING d.id, d.kind, d.target)
+		SELECT pg_catalog.array_agg(DISTINCT c.id), pg_catalog.array_agg(DISTINCT n.id) INTO moved, due
+		FROM changed c LEFT JOIN LATERAL (
+			SELECT p.id FROM contactsync.decisions p WHERE p.tenant_id = contactsync.current_tenant() AND p.part_of = c.id
+			UNION ALL
+			SELECT c.target WHERE c.kind = 'undo') n ON true;
+		EXIT WHEN moved IS NULL;
+		result := result || moved;
+		due := pg_catalog.array_remove(due, NULL);
+	END LOOP;
 	RETURN result;
 END
-$$;
-
--- Bring undone_by up to date after an undo; returns the decisions that came into force or went out of it.
-CREATE FUNCTION contactsync._refresh_undone(undo bigint) RETURNS bigint[]
-	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
-	WITH RECURSIVE touched (id) AS (
-		SELECT u.target FROM contactsync.decisions u WHERE u.tenant_id = contactsync.current_tenant() AND u.id = undo
-		UNION
-		SELECT n.id FROM touched t CROSS JOIN LATERAL (
-			SELECT p.id FROM contactsync.decisions p WHERE p.tenant_id = contactsync.current_tenant() AND p.part_of = t.id
-			UNION ALL
-			SELECT u.target FROM contactsync.decisions u
-			WHERE u.tenant_id = contactsync.current_tenant() AND u.id = t.id AND u.kind = 'undo') n),
-	state AS MATERIALIZED (
-		SELECT t.id, contactsync._undone_by(t.id) AS undone_by FROM touched t),
-	moved AS (
-		UPDATE contactsync.decisions d SET undone_by = s.undone_by FROM state s
-		WHERE d.tenant_id = contactsync.current_tenant() AND d.id = s.id AND d.undone_by IS DISTINCT FROM s.undone_by
-		RETURNING d.id)
-	SELECT pg_catalog.array_agg(m.id) FROM moved m
 $$;
 
 -- Let what decisions came to say, or say no more, take effect: on links, then on values.
@@ -95,7 +94,7 @@ BEGIN
 		RETURN d.undone_by;
 	END IF;
 	result := contactsync._decide('undo', d.records, others => d.others, target => d.id, note => reason);
-	PERFORM contactsync._apply_decisions(contactsync._refresh_undone(result), result);
+	PERFORM contactsync._apply_decisions(contactsync._refresh_undone(ARRAY[d.id]), result);
 	RETURN result;
 END
 $$;
@@ -113,24 +112,23 @@ CREATE FUNCTION contactsync._unit(field text) RETURNS text
 	LANGUAGE sql STABLE PARALLEL RESTRICTED AS 'SELECT contactsync.merge_policy_unit(contactsync._current_policy(), field)';
 CREATE FUNCTION contactsync._seen(contact uuid, field text, element text) RETURNS bytea[]
 	LANGUAGE C STABLE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'store_seen_sql';
+-- What views call has its body parsed here: the caller's search path has no say in it.
+
 -- A cell's name as users give it.
 CREATE FUNCTION contactsync._cell_name(field text, element text) RETURNS text
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT AS $$
-	SELECT field || CASE WHEN element = '' THEN '' WHEN field = 'metadata' THEN '.' || element ELSE ':' || element END
-$$;
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE STRICT
+	RETURN field || CASE WHEN element = '' THEN '' WHEN field = 'metadata' THEN '.' || element ELSE ':' || element END;
 -- Does a contact have a value for a single field or an element?
 CREATE FUNCTION contactsync._has(contact contactsync.contact, field text, element text) RETURNS boolean
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT contactsync.contact_provenance(contact) ? (field || CASE WHEN element = '' THEN '' ELSE ':' || element END)
-$$;
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN contactsync.contact_provenance(contact) ? (field || CASE WHEN element = '' THEN '' ELSE ':' || element END);
 -- A cell's value out of the contact that a decision keeps it as.
 CREATE FUNCTION contactsync._cell_value(field text, element text, decided jsonb) RETURNS jsonb
-	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
-	SELECT coalesce(CASE WHEN NOT decided ? field THEN decided
+	LANGUAGE sql IMMUTABLE PARALLEL SAFE
+	RETURN coalesce(CASE WHEN NOT decided ? field THEN decided
 		WHEN element = '' THEN decided -> field
 		WHEN field = 'metadata' THEN decided -> field -> element
-		ELSE decided -> field -> 0 END, 'null')
-$$;
+		ELSE decided -> field -> 0 END, 'null');
 
 CREATE FUNCTION contactsync._records_of(contact uuid) RETURNS bigint[]
 	LANGUAGE sql STABLE PARALLEL UNSAFE AS $$
@@ -327,3 +325,5 @@ WHERE d.tenant_id = contactsync.current_tenant() AND d.kind = 'override' AND d.u
 COMMENT ON VIEW contactsync.overrides IS
 	'What override_field() decided and is in effect; stale: a source says something new since. A removed element is gone from here once a source has asserted it anew.';
 GRANT SELECT ON contactsync.overrides TO contactsync_app, contactsync_analyst, contactsync_admin;
+GRANT EXECUTE ON FUNCTION contactsync._cell_name(text, text), contactsync._cell_value(text, text, jsonb),
+	contactsync._has(contactsync.contact, text, text) TO contactsync_app, contactsync_analyst, contactsync_admin;

@@ -99,11 +99,16 @@ DECLARE
 	missed text;
 BEGIN
 	PERFORM contactsync._require_active();
+	-- whoever may edit the view may call this, too, with anything
+	IF operation IS NULL OR operation NOT IN ('INSERT', 'UPDATE', 'DELETE') THEN
+		RAISE EXCEPTION 'operation must be INSERT, UPDATE or DELETE' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Edit contactsync.directory instead.';
+	END IF;
 	PERFORM contactsync._lock_tenant();
 	IF operation <> 'INSERT' THEN
 		SELECT c.version INTO now_version FROM contactsync.contacts c
 		WHERE c.tenant_id = contactsync.current_tenant() AND c.id = who AND c.live;
-		IF now_version IS DISTINCT FROM version THEN
+		IF now_version IS NULL OR now_version IS DISTINCT FROM version THEN
 			RAISE EXCEPTION 'the contact has changed since it was read' USING ERRCODE = 'serialization_failure',
 				DETAIL = CASE WHEN now_version IS NULL THEN 'It was deleted or merged into another one.'
 					ELSE pg_catalog.format('Its version is %s, not %s.', now_version, coalesce(version::text, 'null')) END,
@@ -231,4 +236,5 @@ END
 $$;
 CREATE TRIGGER edit INSTEAD OF INSERT OR UPDATE OR DELETE ON contactsync.directory
 	FOR EACH ROW EXECUTE FUNCTION contactsync._directory_edit();
+GRANT EXECUTE ON FUNCTION contactsync._remark(jsonb, jsonb) TO contactsync_app, contactsync_admin;
 GRANT INSERT, UPDATE, DELETE ON contactsync.directory TO contactsync_app, contactsync_admin;

@@ -105,6 +105,8 @@ store_cell_sql(PG_FUNCTION_ARGS)
 
 	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
 		elog(ERROR, "return type must be a row type");
+	if (PG_ARGISNULL(0))
+		elog(ERROR, "policy must not be null");
 	for (int i = 0; i < name.len && mark == NULL; i++)
 		if (name.ptr[i] == ':' || name.ptr[i] == '.')
 			mark = name.ptr + i;

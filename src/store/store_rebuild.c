@@ -143,6 +143,100 @@ put_difference(const StoreDifference *d, void *arg)
 	MemoryContextReset(r->scratch);
 }
 
+/* ---- decisions ---- */
+
+/* What says whether a decision is in force. */
+typedef struct Undoable
+{
+	int64		id;
+	int64		undoes;			/* 0 = it is no undo */
+	int64		part_of;		/* 0 = it is a whole */
+	int64		stored;			/* undone_by; 0 = none */
+	int64		computed;
+	int64		whole;			/* the one at the top; its own id if it is that */
+} Undoable;
+
+static int
+undoable_id_cmp(const void *x, const void *y)
+{
+	int64		a = ((const Undoable *) x)->id;
+	int64		b = ((const Undoable *) y)->id;
+
+	return (a > b) - (a < b);
+}
+
+/* Undos of a thing are of later wholes than it is, and a part is later than its whole. */
+static int
+undoable_order_cmp(const void *x, const void *y)
+{
+	const Undoable *a = *(Undoable *const *) x;
+	const Undoable *b = *(Undoable *const *) y;
+
+	if (a->whole != b->whole)
+		return a->whole > b->whole ? -1 : 1;
+	return (a->id > b->id) - (a->id < b->id);
+}
+
+static Undoable *
+find_undoable(Undoable *all, int n, int64 id)
+{
+	Undoable	key = {.id = id};
+
+	return id == 0 ? NULL : bsearch(&key, all, n, sizeof(Undoable), undoable_id_cmp);
+}
+
+/* Not by recursion: undos of undos may be many. */
+static void
+compute_undone(Undoable *all, int n)
+{
+	Undoable  **order = palloc_extended(sizeof(Undoable *) * Max(n, 1), MCXT_ALLOC_HUGE);
+
+	/* in the order of ids, so that the whole's is known before its parts' */
+	for (int i = 0; i < n; i++)
+	{
+		Undoable   *whole = find_undoable(all, i, all[i].part_of);
+
+		all[i].whole = whole ? whole->whole : all[i].id;
+		order[i] = &all[i];
+	}
+	qsort(order, n, sizeof(Undoable *), undoable_order_cmp);
+	for (int i = 0; i < n; i++)
+	{
+		Undoable   *d = order[i];
+		Undoable   *whole = find_undoable(all, n, d->part_of);
+		Undoable   *target = find_undoable(all, n, d->undoes);
+
+		if (d->computed == 0 && whole)
+			d->computed = whole->computed;
+		if (d->computed == 0 && target && (target->computed == 0 || d->id < target->computed))
+			target->computed = d->id;
+	}
+}
+
+static void
+report_undone(Findings *r, const Undoable *u)
+{
+	StoreDifference d = {0};
+	StoreArray	id;
+
+	d.kind = SD_DECISION;
+	d.record = u->id;
+	d.field = psprintf("decision:" INT64_FORMAT, u->id);
+	d.stored = u->stored ? psprintf("{\"undone_by\": " INT64_FORMAT "}", u->stored) : NULL;
+	d.computed = u->computed ? psprintf("{\"undone_by\": " INT64_FORMAT "}", u->computed) : NULL;
+	store_array_init(&id, INT8OID);
+	store_array_add(&id, Int64GetDatum(u->id), false);
+	if (store_run("SELECT r.contact_id FROM contactsync.decisions d JOIN contactsync.records r ON r.tenant_id = d.tenant_id "
+				  "AND r.id = d.records[1] WHERE d.tenant_id = contactsync.current_tenant() AND d.id = ($1)[1] "
+				  "AND r.contact_id IS NOT NULL", 1, (StoreArray *[]) {&id}) > 0)
+	{
+		bool		isnull;
+
+		d.contact = *DatumGetUUIDP(store_value(0, 1, &isnull));
+	}
+	put_difference(&d, r);
+}
+
 /* undone_by of every decision that an undo may reach. */
 static void
 compare_decisions(Findings *r)
@@ -151,34 +245,29 @@ compare_decisions(Findings *r)
 
 	PG_TRY();
 	{
+		Undoable   *all;
 		uint64		n;
 
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "could not connect to SPI");
-		n = store_run("SELECT d.id, d.undone_by, u.undone_by, (SELECT r.contact_id FROM contactsync.records r "
-					  "WHERE r.tenant_id = d.tenant_id AND r.id = d.records[1]) FROM contactsync.decisions d "
-					  "CROSS JOIN LATERAL contactsync._undone_by(d.id) AS u (undone_by) "
-					  "WHERE d.tenant_id = contactsync.current_tenant() AND (d.undone_by IS NOT NULL OR d.part_of IS NOT NULL "
-					  "OR d.id IN (SELECT t.target FROM contactsync.decisions t WHERE t.tenant_id = contactsync.current_tenant() "
-					  "AND t.target IS NOT NULL)) AND d.undone_by IS DISTINCT FROM u.undone_by", 0, NULL);
+		n = store_run("SELECT d.id, CASE d.kind WHEN 'undo' THEN d.target END, d.part_of, d.undone_by "
+					  "FROM contactsync.decisions d WHERE d.tenant_id = contactsync.current_tenant() "
+					  "AND (d.undone_by IS NOT NULL OR d.part_of IS NOT NULL OR d.kind = 'undo' "
+					  "OR EXISTS (SELECT FROM contactsync.decisions u WHERE u.tenant_id = d.tenant_id AND u.target = d.id) "
+					  "OR EXISTS (SELECT FROM contactsync.decisions p WHERE p.tenant_id = d.tenant_id AND p.part_of = d.id)) "
+					  "ORDER BY d.id", 0, NULL);
+		all = palloc_extended(sizeof(Undoable) * Max(n, 1), MCXT_ALLOC_HUGE | MCXT_ALLOC_ZERO);
 		for (uint64 i = 0; i < n; i++)
 		{
-			StoreDifference d = {0};
-			bool		none;
-			bool		isnull;
-			Datum		contact = store_value(i, 4, &none);
-
-			d.kind = SD_DECISION;
-			d.record = store_int8(i, 1);
-			if (!none)
-				d.contact = *DatumGetUUIDP(contact);
-			d.field = psprintf("decision:" INT64_FORMAT, d.record);
-			(void) store_value(i, 2, &isnull);
-			d.stored = isnull ? NULL : psprintf("{\"undone_by\": " INT64_FORMAT "}", store_int8(i, 2));
-			(void) store_value(i, 3, &isnull);
-			d.computed = isnull ? NULL : psprintf("{\"undone_by\": " INT64_FORMAT "}", store_int8(i, 3));
-			put_difference(&d, r);
+			all[i].id = store_int8(i, 1);
+			all[i].undoes = store_int8(i, 2);
+			all[i].part_of = store_int8(i, 3);
+			all[i].stored = store_int8(i, 4);
 		}
+		compute_undone(all, n);
+		for (uint64 i = 0; i < n; i++)
+			if (all[i].stored != all[i].computed)
+				report_undone(r, &all[i]);
 		SPI_finish();
 	}
 	PG_FINALLY();
@@ -211,9 +300,7 @@ repair_decisions(const StoreArray *decisions)
 		return;
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
-	store_run("UPDATE contactsync.decisions d SET undone_by = contactsync._undone_by(d.id) "
-			  "WHERE d.tenant_id = contactsync.current_tenant() AND d.id = ANY ($1)", 1, (StoreArray *[]) {&ids});
-	store_run("SELECT contactsync._apply_decisions($1, 0)", 1, (StoreArray *[]) {&ids});
+	store_run("SELECT contactsync._apply_decisions(contactsync._refresh_undone($1), 0)", 1, (StoreArray *[]) {&ids});
 	SPI_finish();
 }
 
