@@ -39,6 +39,7 @@ SQL_PIECES  = src/prologue.sql \
               src/store/directory.sql \
               src/store/decide.sql \
               src/store/identity.sql \
+              src/sync/lifecycle.sql \
               src/store/review.sql \
               src/store/edit.sql \
               src/store/compact.sql \

@@ -12,7 +12,7 @@ DECLARE
 	app contactsync.sources;
 BEGIN
 	SELECT s.* INTO app FROM contactsync.sources s WHERE s.tenant_id = contactsync.current_tenant() AND s.name = 'app';
-	IF NOT FOUND THEN
+	IF NOT FOUND OR app.state = 'dropped' AND app.connector = 'canonical' THEN
 		PERFORM contactsync._add_source('app', 'canonical', '{"class": "app"}', NULL);
 	ELSIF app.connector <> 'canonical' THEN
 		RAISE EXCEPTION 'source "app" is not of the connector "canonical"' USING ERRCODE = 'object_not_in_prerequisite_state',

@@ -122,7 +122,7 @@ CREATE FUNCTION contactsync._require_source(source text) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
 BEGIN
 	IF NOT EXISTS (SELECT FROM contactsync.sources s
-				   WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _require_source.source) THEN
+				   WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _require_source.source AND s.state <> 'dropped') THEN
 		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
 			HINT = 'See contactsync.add_source().';
 	END IF;

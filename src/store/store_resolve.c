@@ -326,11 +326,11 @@ changes_init(Changes *c, const char *cause, const MergePolicy *policy)
 	store_array_init(&c->conflict_decision, INT8OID);
 }
 
-/* An id whose record has become somebody else's: see contact_aliases.reused_at. */
-#define AND_REUSED(id_) \
-	"AND EXISTS (SELECT FROM contactsync.contact_aliases a JOIN contactsync.records r " \
+/* An id whose record is gone, or has become somebody else's: see contact_aliases.reused_at. */
+#define AND_LEADS_NOWHERE(id_) \
+	"AND EXISTS (SELECT FROM contactsync.contact_aliases a LEFT JOIN contactsync.records r " \
 	"ON r.tenant_id = contactsync.current_tenant() AND r.id = a.record_id " \
-	"WHERE a.tenant_id = contactsync.current_tenant() AND a.id = " id_ " AND a.reused_at IS DISTINCT FROM r.reused_at)"
+	"WHERE a.tenant_id = contactsync.current_tenant() AND a.id = " id_ " AND (r.id IS NULL OR a.reused_at IS DISTINCT FROM r.reused_at))"
 
 static void
 write_changes(Changes *c, StoreArray *contacts)
@@ -339,7 +339,7 @@ write_changes(Changes *c, StoreArray *contacts)
 	{
 		StoreArray	version;
 
-		/* of one whose record was all it had, and is somebody else's now, the id leads nowhere: that it is dead stays known */
+		/* where all it had was a record that is gone or somebody else's now, the id leads nowhere: that it is dead stays known */
 		store_array_init(&version, INT8OID);
 		store_array_add(&version, Int64GetDatum(c->policy_version), false);
 		store_run("UPDATE contactsync.contacts c SET live = false, contact = '{}', naming_record = NULL, policy_version = ($2)[1], "
@@ -347,10 +347,10 @@ write_changes(Changes *c, StoreArray *contacts)
 				  "generation = CASE WHEN c.live THEN " GENERATION " ELSE c.generation END, "
 				  "last_modified = CASE WHEN c.live THEN pg_catalog.clock_timestamp() ELSE c.last_modified END, "
 				  "modified_by = CASE WHEN c.live THEN (SELECT contactsync._caller()) ELSE c.modified_by END "
-				  "FROM " STORE_EACH(1) "WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.x " AND_REUSED("u.x"),
+				  "FROM " STORE_EACH(1) "WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.x " AND_LEADS_NOWHERE("u.x"),
 				  2, (StoreArray *[]) {&c->gone, &version});
 		store_run("DELETE FROM contactsync.contacts c USING " STORE_EACH(1)
-				  "WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.x AND NOT (true " AND_REUSED("u.x") ")",
+				  "WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.x AND NOT (true " AND_LEADS_NOWHERE("u.x") ")",
 				  1, (StoreArray *[]) {&c->gone});
 		store_run("INSERT INTO contactsync.contact_events (generation, event, contact_id, other_id) "
 				  "SELECT " GENERATION ", 'merged', a.id, r.contact_id FROM " STORE_EACH_ROW(1, "contact_aliases", "id", "a")

@@ -21,7 +21,7 @@ CREATE TABLE contactsync.sources (
 	connector    text COLLATE "C" NOT NULL,
 	class        text COLLATE "C",
 	settings     jsonb NOT NULL DEFAULT '{}',
-	state        text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'failing', 'stopped')),
+	state        text NOT NULL DEFAULT 'active' CHECK (state IN ('active', 'paused', 'failing', 'stopped', 'dropped')),
 	"cursor"     jsonb,
 	next_poll_at timestamptz,
 	failures     integer NOT NULL DEFAULT 0,
@@ -32,6 +32,7 @@ CREATE TABLE contactsync.sources (
 );
 COMMENT ON TABLE contactsync.sources IS 'Systems that contacts are read from; kept by add_source() and its kin.';
 COMMENT ON COLUMN contactsync.sources.settings IS 'url, class, poll, webhook, write, allow_private, allow_http, as given to add_source().';
+COMMENT ON COLUMN contactsync.sources.state IS 'active; paused: by pause_source(); failing: its last run failed, and it is tried again; stopped: its credentials were refused; dropped: by drop_source(), with records that are kept.';
 COMMENT ON COLUMN contactsync.sources."cursor" IS 'Where the next incremental read starts; moves only with the rows of the page that brought it.';
 
 -- No role can read this table but the owner.

@@ -61,7 +61,7 @@ BEGIN
 	PERFORM contactsync._require_active();
 	SELECT x.* INTO s FROM contactsync.sources x
 	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _sync.source;
-	IF NOT FOUND THEN
+	IF NOT FOUND OR s.state = 'dropped' THEN
 		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
 			HINT = 'See contactsync.add_source().';
 	ELSIF s.settings -> 'url' IS NULL THEN
@@ -224,7 +224,7 @@ $$;
 CREATE FUNCTION contactsync._restart_run(run bigint) RETURNS void
 	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$
 	UPDATE contactsync.runs x SET kind = 'full', cause = 'cursor lost', progress = NULL
-	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run AND x.state = 'running'
 $$;
 
 -- A page: its events, who was seen, and where the run stands after it. An item of kind 'gone' is a delete if
@@ -423,7 +423,7 @@ SELECT s.name AS source, s.connector, s.class, s.state,
 FROM contactsync.sources s
 LEFT JOIN LATERAL (SELECT x.* FROM contactsync.runs x WHERE x.tenant_id = s.tenant_id AND x.source = s.name
 	ORDER BY x.id DESC LIMIT 1) l ON true
-WHERE s.tenant_id = contactsync.current_tenant();
+WHERE s.tenant_id = contactsync.current_tenant() AND s.state <> 'dropped';
 COMMENT ON VIEW contactsync.status IS 'Each source of the active tenant: its records, what waits or was rejected, its last run and when the next is due.';
 GRANT SELECT ON contactsync.status TO contactsync_app, contactsync_analyst, contactsync_admin;
 GRANT EXECUTE ON FUNCTION contactsync.sync(text, boolean), contactsync.wait_for_run(bigint, interval) TO contactsync_app, contactsync_admin;

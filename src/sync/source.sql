@@ -64,21 +64,14 @@ CREATE FUNCTION contactsync._poll_interval(settings jsonb) RETURNS interval
 		ELSE coalesce(settings ->> 'poll', '5 min')::interval END
 $$;
 
-CREATE FUNCTION contactsync._add_source(name text, connector text, settings jsonb, secret jsonb) RETURNS bigint
-	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+-- The settings of a source as they are kept, if they and its secrets are such as its connector knows.
+CREATE FUNCTION contactsync._checked_settings(connector text, settings jsonb, secret jsonb) RETURNS jsonb
+	LANGUAGE plpgsql STABLE PARALLEL RESTRICTED AS $$
 DECLARE
 	spec jsonb := contactsync._connector(connector);
-	driver text := spec ->> 'driver';
-	known contactsync.sources;
 	unknown text;
-	result bigint;
 BEGIN
-	PERFORM contactsync._require_active();
-	IF name IS NULL OR name = '' OR name = 'decision' THEN
-		RAISE EXCEPTION 'a source needs a name' USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'Give it a name of your own; "decision" is reserved.';
-	END IF;
-	IF driver IS NULL THEN
+	IF spec ->> 'driver' IS NULL THEN
 		RAISE EXCEPTION 'connector "%" does not exist', connector USING ERRCODE = 'undefined_object',
 			HINT = 'Shipped are "canonical" (payloads in the JSON form of contactsync.contact, pushed by ingest()), "carddav", "google", "graph", "hubspot", "rest", "salesforce" and "scim"; add_connector() makes others.';
 	END IF;
@@ -97,7 +90,23 @@ BEGIN
 		RAISE EXCEPTION 'connector "%" has no parameter "%"', connector, unknown USING ERRCODE = 'invalid_parameter_value',
 			HINT = coalesce('It has ' || (SELECT pg_catalog.string_agg(k, ', ' ORDER BY k) FROM pg_catalog.jsonb_object_keys(spec -> 'parameters') k) || '.', 'It has none.');
 	END LOOP;
-	PERFORM contactsync._check_settings(driver, settings);
+	PERFORM contactsync._check_settings(spec ->> 'driver', settings);
+	RETURN settings;
+END
+$$;
+
+CREATE FUNCTION contactsync._add_source(name text, connector text, settings jsonb, secret jsonb) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	known contactsync.sources;
+	result bigint;
+BEGIN
+	PERFORM contactsync._require_active();
+	IF name IS NULL OR name = '' OR name = 'decision' THEN
+		RAISE EXCEPTION 'a source needs a name' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Give it a name of your own; "decision" is reserved.';
+	END IF;
+	settings := contactsync._checked_settings(connector, settings, secret);
 	IF settings ? 'write' THEN
 		RAISE NOTICE 'nothing is written back to source "%" yet: this version only reads', name;
 	END IF;
@@ -108,8 +117,15 @@ BEGIN
 	IF result IS NULL THEN
 		SELECT s.* INTO STRICT known FROM contactsync.sources s
 		WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _add_source.name;
-		IF known.connector <> _add_source.connector OR known.settings <> _add_source.settings THEN
-			RAISE EXCEPTION 'source "%" exists with other settings', name USING ERRCODE = 'duplicate_object';
+		IF known.state = 'dropped' AND known.connector = _add_source.connector THEN
+			-- its records are there: it is the same source again, read from the start
+			PERFORM contactsync._change_source(known, settings);
+			UPDATE contactsync.sources s SET state = 'active', created_at = pg_catalog.now()
+			WHERE s.tenant_id = contactsync.current_tenant() AND s.name = _add_source.name;
+		ELSIF known.connector <> _add_source.connector OR known.settings <> _add_source.settings THEN
+			RAISE EXCEPTION 'source "%" exists with other settings', name USING ERRCODE = 'duplicate_object',
+				HINT = CASE known.state WHEN 'dropped' THEN 'It was dropped, but its records are kept, and they are of the connector "' || known.connector || '": drop_source(name, ''purge'') removes them.'
+					ELSE 'See contactsync.alter_source().' END;
 		END IF;
 		result := known.id;
 	END IF;
@@ -158,9 +174,10 @@ BEGIN
 	UPDATE contactsync.sources s SET state = _set_source_state.state,
 		next_poll_at = CASE WHEN _set_source_state.state = 'active' AND contactsync._poll_interval(s.settings) IS NOT NULL
 			THEN pg_catalog.clock_timestamp() END
-	WHERE s.tenant_id = contactsync.current_tenant() AND s.name = source;
+	WHERE s.tenant_id = contactsync.current_tenant() AND s.name = source AND s.state <> 'dropped';
 	IF NOT FOUND THEN
-		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object';
+		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
+			HINT = 'See contactsync.status.';
 	END IF;
 END
 $$;

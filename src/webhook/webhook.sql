@@ -83,7 +83,7 @@ BEGIN
 	END IF;
 	SELECT c.spec -> 'webhook' INTO spec
 	FROM contactsync.sources s JOIN contactsync.connectors c ON c.name = s.connector AND c.tenant_id IN (tenant, '*')
-	WHERE s.tenant_id = tenant AND s.name = _receive.source AND s.settings @> '{"webhook": true}'
+	WHERE s.tenant_id = tenant AND s.name = _receive.source AND s.settings @> '{"webhook": true}' AND s.state <> 'dropped'
 	ORDER BY c.tenant_id = tenant DESC LIMIT 1;
 	IF spec ->> 'scheme' IS NULL THEN
 		status := 404;
