@@ -87,6 +87,78 @@ SELECT wrote('crm', '{"suffix": null}', 11, 'mkt');
 SELECT process();
 SELECT contact_provenance(state) ? 'suffix' AS suffix FROM records WHERE source = 'crm';
 
+CALL forget();
+
+-- what our write displaced is offered once its origin is gone, neither restored nor lost
+CREATE TEMP VIEW asked AS SELECT k.field, k.element, k.reason, k.state, c ->> 'source' AS source, c -> 'value' AS value, c -> 'displaced' AS displaced
+	FROM contactsync.conflicts k, jsonb_array_elements(k.candidates) c ORDER BY 1, 2, (c ->> 'candidate')::integer;
+SELECT said('phone', '{"last_name": "Lee", "emails": ["a@x.org"], "title": "CTO", "nickname": "Al", "tags": ["vip"], "metadata": {"k": "p"}}', 1),
+	said('crm', '{"last_name": "Lee", "emails": ["a@x.org"], "title": "CFO", "company": "Acme", "nickname": "Bo", "tags": ["old"], "metadata": {"k": "c"}}', 0);
+SELECT wrote('crm', '{"title": "CTO", "nickname": "Al", "tags": {"add": ["vip"], "remove": ["old"]}, "metadata": {"k": "p"}}', 5, 'phone');
+SELECT process();
+SELECT * FROM asked;
+-- it is asked about where the origin's claim has ended, not before
+SELECT said('phone', '{"nickname": null, "metadata": {"k": null}}', 6);
+SELECT process();
+SELECT * FROM asked;
+SELECT nickname, metadata FROM directory;
+-- and said before the write, but known later
+SELECT said('crm', '{"nickname": "Bob"}', 3);
+SELECT process();
+SELECT * FROM asked WHERE field = 'nickname';
+SELECT field, value, source, verdict, claim FROM claims WHERE field ~ '^nickname|^metadata';
+-- another value of the origin: its echo has ended, too
+SELECT said('phone', '{"title": "CEO"}', 7);
+SELECT process();
+SELECT * FROM asked WHERE field = 'title';
+SELECT company, title FROM directory;
+-- written again, there is nothing to be asked
+SELECT wrote('crm', '{"title": "CEO"}', 8, 'phone');
+SELECT process();
+SELECT field, state FROM conflicts ORDER BY 1;
+SELECT * FROM verify();
+-- the origin is gone, and the base knows what was displaced by what
+SELECT compact(day(7)) > 0;
+SELECT said('phone', NULL, 9, 'delete');
+SELECT process();
+SELECT * FROM asked;
+SELECT nickname, title, tags, metadata FROM directory;
+SELECT * FROM verify();
+-- until it is decided, by candidate or by value
+SELECT resolve_conflict(id, candidate => 1) FROM conflicts WHERE field = 'title';
+SELECT resolve_conflict(id, value => 'null') FROM conflicts WHERE field = 'nickname';
+SELECT field, state FROM conflicts ORDER BY 1;
+SELECT nickname, company, title, tags, metadata FROM directory;
+-- or the source says something itself
+SELECT said('crm', '{"metadata": {"k": "new"}, "tags": {"add": ["old"]}}', 10);
+SELECT process();
+SELECT field, state FROM conflicts ORDER BY 1;
+SELECT nickname, title, tags, metadata FROM directory;
+SELECT * FROM verify();
+CALL forget();
+
+-- whoever says the same by itself lets nothing be lost
+SELECT said('phone', '{"last_name": "Lee", "emails": ["a@x.org"], "note": "new"}', 1), said('crm', '{"last_name": "Lee", "emails": ["a@x.org"], "note": "old"}', 1);
+SELECT said('mkt', '{"last_name": "Lee", "emails": ["a@x.org"], "note": "old"}', 1);
+SELECT wrote('crm', '{"note": "new"}', 5, 'phone');
+SELECT said('phone', '{"note": null}', 6);
+SELECT process();
+SELECT * FROM asked;
+SELECT field, value, source, verdict, claim FROM claims;
+SELECT set_policy('note', 'manual_review');
+SELECT said('mkt', '{"note": "other"}', 7);
+SELECT process();
+SELECT * FROM asked;
+-- emptied by our write as its origin had emptied it; and what the source had emptied itself is nothing
+SELECT said('crm', '{"nickname": "Bo", "suffix": "Jr"}', 8), said('crm', '{"suffix": null}', 9), said('phone', '{"nickname": "Al"}', 8), said('phone', '{"nickname": null, "suffix": "Sr"}', 9);
+SELECT wrote('crm', '{"nickname": null, "suffix": "Sr"}', 10, 'phone');
+SELECT process();
+SELECT * FROM asked WHERE field <> 'note';
+SELECT said('phone', NULL, 11, 'delete');
+SELECT process();
+SELECT * FROM asked WHERE field <> 'note';
+SELECT * FROM verify();
+
 -- errors
 SAVEPOINT s;
 SELECT _confirm_write('crm', 'r', '{"title": "x"}', day(1), '{"titel": {"source": "a", "source_id": "b"}}');

@@ -10,6 +10,8 @@
  *	merge_fold.c		observations of one record -> its state
  *	merge_policy.c		rules
  *	merge_policy_io.c	the type merge_policy
+ *	merge_derived.c		what a source shows because we wrote it there
+ *	merge_displaced.c	and what it showed before
  *	merge_resolve.c		states of a contact's records -> the contact, with
  *						candidates, verdicts and conflicts
  *	merge_evidence.c	what keys and names say of who is who
@@ -122,8 +124,9 @@ typedef struct MergeRecord
 	MergeCoverage uncovered;	/* of that, what the newest does not cover: there
 								 * the state is what an older one said */
 	ContactValue state;
-	ContactValue cleared;		/* of cells that are empty now, but were not always: what
-								 * they held last, stamped as it was then */
+	ContactValue cleared;		/* of cells that are empty now, but were not always, or
+								 * that we wrote to: what the source had there last,
+								 * stamped as it was then */
 } MergeRecord;
 
 extern int	merge_version_cmp(const MergeObservation *a, const MergeObservation *b);
@@ -365,6 +368,7 @@ typedef struct MergeCandidate
 	int64		as_of;
 	bool		estimate;
 	bool		derived;		/* shown because we wrote it there */
+	bool		displaced;		/* was there until we wrote something else */
 	int			support;		/* independent live sources that say so; -1 of a decision */
 	const MergeRule *rule;
 	MergeVerdict verdict;
@@ -379,7 +383,9 @@ typedef enum MergeReason
 	MC_CANDIDATES,				/* sources disagree under manual_review */
 	MC_STALE,					/* a source says something new since an override */
 	MC_DECISIONS,				/* decisions disagree that did not know of each other */
-	MC_SPLIT					/* decided about records that were parted since */
+	MC_SPLIT,					/* decided about records that were parted since */
+	MC_DISPLACED				/* what we wrote over a source's value has no origin
+								 * any more */
 } MergeReason;
 
 extern const char *const merge_reason_names[];

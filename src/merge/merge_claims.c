@@ -128,6 +128,27 @@ explain_decision(MergeResolver *s, ContactField field, StrView key, const MergeD
 	}
 }
 
+/* One item of a claim, or the lack of one. */
+void
+merge_explain_item(MergeResolver *s, ContactField field, StrView key, const MergeClaim *c, int k, int rank, const MergeDecision *decision)
+{
+	MergeCandidate *out = add_candidate(s, field, key);
+
+	out->input = c->input;
+	out->item = c->nitems ? c->items[k] : NULL;
+	out->rank = rank;
+	out->changed_at = c->changed_at;
+	out->as_of = c->as_of;
+	out->estimate = !c->witnessed;
+	out->displaced = c->displaced;
+	out->derived = c->nitems > 0 && (c->stamps[k]->flags & CS_DERIVED) != 0;
+	out->support = c->displaced ? 0 : c->votes;
+	out->verdict = c->verdict;
+	out->decision_id = decision ? decision->id : 0;
+	out->stale = decision && merge_is_stale(s, decision, c);
+	merge_claim_digest(s, c, out->digest);
+}
+
 void
 merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const MergeDecision *decision)
 {
@@ -145,24 +166,11 @@ merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const Me
 		for (int k = 0; k < n; k++)
 		{
 			ContactField of = c->nitems ? c->items[k]->field : field;
-			MergeCandidate *out;
 
 			/* members that were decided by themselves are explained by themselves */
 			if (!(decision && decision->member) && merge_member_decision(s, of))
 				continue;
-			out = add_candidate(s, of, key);
-			out->input = c->input;
-			out->item = c->nitems ? c->items[k] : NULL;
-			out->rank = i + 1 + !claimed;
-			out->changed_at = c->changed_at;
-			out->as_of = c->as_of;
-			out->estimate = !c->witnessed;
-			out->derived = c->nitems > 0 && (c->stamps[k]->flags & CS_DERIVED) != 0;
-			out->support = c->votes;
-			out->verdict = c->verdict;
-			out->decision_id = decision ? decision->id : 0;
-			out->stale = decision && merge_is_stale(s, decision, c);
-			merge_claim_digest(s, c, out->digest);
+			merge_explain_item(s, of, key, c, k, i + 1 + !claimed, decision);
 		}
 	}
 }

@@ -5,6 +5,7 @@
  *	merge_claims.c		collecting claims, output, explain
  *	merge_order.c		their order, by each rule
  *	merge_review.c		manual review: the established value, decisions, conflicts
+ *	merge_displaced.c	what our writes displaced
  *	merge_lists.c		lists, by union or whole, and their primaries
  *	merge_resolve.c		cells and groups, and the whole contact
  */
@@ -23,6 +24,7 @@ typedef struct MergeClaim
 	bool		complete;		/* fills the group's lead member */
 	bool		witnessed;
 	bool		derived;		/* shown because we wrote it there: no origin of its own */
+	bool		displaced;		/* not shown any more because we wrote something else */
 	bool		verified;
 	int64		changed_at;
 	int64		as_of;
@@ -58,6 +60,9 @@ static const StrView nokey = {NULL, 0};
 /* merge_derived.c */
 extern MergeInput *merge_settle_derived(const MergeInput *inputs, int ninputs);
 
+/* merge_displaced.c */
+extern void merge_offer_displaced(MergeResolver *s);
+
 /* merge_order.c */
 extern int64 merge_last_modification(const MergeRecord *r);
 extern int	merge_source_rank(const MergeRule *rule, const MergeInput *in);
@@ -75,6 +80,7 @@ extern StrView merge_claim_bytes(const ContactItem **items, int nitems);
 extern void merge_claim_digest(const MergeResolver *s, const MergeClaim *c, uint8 *digest);
 extern void merge_emit(MergeResolver *s, const ContactItem *item, StrView source, int64 as_of, int64 changed_at, uint8 flags);
 extern void merge_emit_claim_item(MergeResolver *s, const MergeClaim *c, int k);
+extern void merge_explain_item(MergeResolver *s, ContactField field, StrView key, const MergeClaim *c, int k, int rank, const MergeDecision *decision);
 extern void merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const MergeDecision *decision);
 extern void merge_collect(MergeResolver *s, uint32 fields, StrView key, ContactField lead);
 /*
@@ -98,6 +104,7 @@ extern const MergeDecision *merge_member_decision(const MergeResolver *s, Contac
 extern bool merge_decided_later(const MergeDecision *a, const MergeDecision *b);
 extern void merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView key,
 							   MergeReason reason, const MergeDecision *decision);
+extern void merge_add_candidate(MergeResolver *s, MergeConflict *conflict, MergeClaim *c);
 /* Open a conflict if a decision has gone stale, or stands against another one. */
 extern void merge_question(MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision *decision);
 extern bool merge_decides(const MergeDecision *decision, const MergeClaim *c);

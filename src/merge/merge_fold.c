@@ -118,8 +118,9 @@ tombstone(ContactField field, StrView key)
 }
 
 /*
- * What cells held that are empty in the next state.  A policy may have it that a
- * source's clear does not count, and may be changed at any time.
+ * What cells held that in the next state are empty or hold what we wrote there.  A
+ * policy may have it that a source's clear does not count, and may be changed at any
+ * time; and what we displaced is offered again when there is no more reason for it.
  */
 static void
 keep_cleared(MergeRecord *r, const ContactValue *next, StrView source)
@@ -136,8 +137,22 @@ keep_cleared(MergeRecord *r, const ContactValue *next, StrView source)
 			ContactItem item = from[k]->items[i];
 			const ContactStamp *s = &from[k]->stamps[item.stamp];
 			int			at = item.flags & CI_TOMBSTONE ? -1 : contact_find(next, item.field, item.key);
+			bool		empty;
+			bool		derived;
 
-			if (at < 0 || !(next->items[at].flags & CI_TOMBSTONE) || (s->flags & CS_DERIVED))
+			if (at < 0 || (s->flags & CS_DERIVED))
+				continue;
+			empty = (next->items[at].flags & CI_TOMBSTONE) != 0;
+			derived = (next->stamps[next->items[at].stamp].flags & CS_DERIVED) != 0;
+			/* for as long as the cell stays what made it a former value */
+			if (k == 1)
+			{
+				int			was = contact_find(&r->state, item.field, item.key);
+
+				empty &= was >= 0 && (r->state.items[was].flags & CI_TOMBSTONE);
+				derived &= was >= 0 && (r->state.stamps[r->state.items[was].stamp].flags & CS_DERIVED);
+			}
+			if (!empty && !derived)
 				continue;
 			/* it is no longer the one that was named last */
 			item.flags &= ~CI_PRIMARY;
@@ -249,6 +264,7 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 		{
 			begin_run(&next, o, new, source,
 					  c > 0 && first_sight && !known[new->field] ? CS_ESTIMATE : 0);
+			cleared |= c == 0 && o->written;
 			if (c == 0)
 				i++;
 			j++;

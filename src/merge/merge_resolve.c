@@ -177,7 +177,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 	s.maxitems = 32;
 	result->contact.items = palloc(sizeof(ContactItem) * s.maxitems);
 	result->contact.stamps = palloc(sizeof(ContactStamp) * s.maxitems);
-	s.claims = palloc(sizeof(MergeClaim) * (ninputs + 1));
+	s.claims = palloc(sizeof(MergeClaim) * (2 * ninputs + 1));
 
 	merge_mark_released(decisions, ndecisions);
 	for (int i = 0; i < ninputs; i++)
@@ -207,6 +207,7 @@ merge_resolve(const MergePolicy *policy, MergeInput *inputs, int ninputs,
 			resolve_members(&s, u->fields, from);
 		}
 	}
+	merge_offer_displaced(&s);
 	/* nobody is asked about one who is gone */
 	if (!result->live)
 		result->nconflicts = 0;

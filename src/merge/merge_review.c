@@ -96,7 +96,7 @@ merge_established(MergeResolver *s, ContactField lead, StrView key)
 
 /* ---- decisions ---- */
 
-const char *const merge_reason_names[] = {"candidates", "stale", "decisions", "split"};
+const char *const merge_reason_names[] = {"candidates", "stale", "decisions", "split", "displaced"};
 
 /*
  * A release ends the force of its target wherever one of the records is that it
@@ -334,6 +334,36 @@ new_candidate(MergeResolver *s, MergeConflict *conflict, const ContactItem **ite
 }
 
 static void
+add_claim_candidate(MergeResolver *s, MergeConflict *conflict, MergeClaim *c)
+{
+	MergeCandidate *out = new_candidate(s, conflict, c->items, c->nitems);
+
+	c->verdict = MV_IN_REVIEW;
+	out->input = c->input;
+	out->changed_at = c->changed_at;
+	out->as_of = c->as_of;
+	out->estimate = !c->witnessed;
+	out->displaced = c->displaced;
+	merge_claim_digest(s, c, out->digest);
+}
+
+static void
+digest_candidates(MergeConflict *conflict)
+{
+	uint64		all[2] = {0, 1};
+
+	for (int i = 0; i < conflict->ncandidates; i++)
+	{
+		uint64		h[2];
+
+		memcpy(h, conflict->candidates[i].digest, sizeof(h));
+		all[0] = hash_combine64(all[0], h[0]);
+		all[1] = hash_combine64(all[1], h[1]);
+	}
+	memcpy(conflict->digest, all, MERGE_DIGEST_LEN);
+}
+
+static void
 add_decision_candidate(MergeResolver *s, MergeConflict *conflict, const MergeDecision *d)
 {
 	int			n = d->cleared ? 0 : d->nitems;
@@ -392,7 +422,6 @@ merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView ke
 	int			nrivals = rival_decisions(s, field, member, key, decision, &rivals);
 	bool		parted = decision && is_unattributed(s, decision);
 	MergeConflict *conflict = new_conflict(s, nrivals + s->nclaims + 1);
-	uint64		all[2] = {0, 1};
 
 	conflict->name = member ? strview_of(contact_field_names[field]) : merge_unit_of(s->policy, field)->name;
 	conflict->field = field;
@@ -408,31 +437,29 @@ merge_add_conflict(MergeResolver *s, ContactField field, bool member, StrView ke
 	for (int i = 0; i < s->nclaims; i++)
 	{
 		MergeClaim	   *c = &s->claims[i];
-		MergeCandidate *out;
 
 		if (decision)
 			conflict->open |= reason == MC_STALE ? merge_is_stale(s, decision, c) : merge_competes(c) && !was_seen(s, decision, c);
 		if (!merge_competes(c))
 			continue;
-		c->verdict = MV_IN_REVIEW;
-		out = new_candidate(s, conflict, c->items, c->nitems);
-		out->input = c->input;
-		out->changed_at = c->changed_at;
-		out->as_of = c->as_of;
-		out->estimate = !c->witnessed;
-		merge_claim_digest(s, c, out->digest);
+		add_claim_candidate(s, conflict, c);
 	}
 	conflict->reason = nrivals > 0 ? MC_DECISIONS : parted && !conflict->open ? MC_SPLIT : reason;
 	conflict->open |= nrivals > 0 || parted;
-	for (int i = 0; i < conflict->ncandidates; i++)
-	{
-		uint64		h[2];
+	digest_candidates(conflict);
+}
 
-		memcpy(h, conflict->candidates[i].digest, sizeof(h));
-		all[0] = hash_combine64(all[0], h[0]);
-		all[1] = hash_combine64(all[1], h[1]);
-	}
-	memcpy(conflict->digest, all, MERGE_DIGEST_LEN);
+/* Add a claim to those that there are. */
+void
+merge_add_candidate(MergeResolver *s, MergeConflict *conflict, MergeClaim *c)
+{
+	int			n = conflict->ncandidates + 1;
+
+	conflict->candidates = repalloc(conflict->candidates, sizeof(MergeCandidate) * n);
+	conflict->claims = repalloc(conflict->claims, sizeof(*conflict->claims) * n);
+	memset(&conflict->candidates[n - 1], 0, sizeof(MergeCandidate));
+	add_claim_candidate(s, conflict, c);
+	digest_candidates(conflict);
 }
 
 /* The removal of an element, or of a metadata key. */

@@ -75,7 +75,7 @@ put_candidate(ReturnSetInfo *rsinfo, const MergeCandidate *c, const MergeInput *
 	values[7] = CStringGetTextDatum(merge_rule_names[c->rule->kind]);
 	values[8] = CStringGetTextDatum(merge_verdict_names[c->verdict]);
 	nulls[9] = in == NULL;
-	values[9] = CStringGetTextDatum(!c->item ? "cleared" :
+	values[9] = CStringGetTextDatum(!c->item ? "cleared" : c->displaced ? "displaced" :
 									c->verdict == MV_INCOMPLETE ? "incomplete" : c->derived ? "derived" : "own");
 	nulls[10] = who == NULL;
 	if (who)

@@ -99,6 +99,8 @@ store_candidates_json(const MergeConflict *conflict, const MergeInput *inputs)
 			append_name(&buf, "source", inputs[c->input].source);
 			append_name(&buf, "source_id", inputs[c->input].source_id);
 		}
+		if (c->displaced)
+			appendStringInfoString(&buf, ", \"displaced\": true");
 		appendStringInfo(&buf, ", \"changed_at\": \"%s\", \"estimate\": %s, \"digest\": \"",
 						 timestamptz_to_str(c->changed_at), c->estimate ? "true" : "false");
 		for (int k = 0; k < MERGE_DIGEST_LEN; k++)

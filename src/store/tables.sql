@@ -389,7 +389,7 @@ CREATE TABLE contactsync.conflicts (
 );
 CREATE INDEX conflicts_open_idx ON contactsync.conflicts (tenant_id, id) WHERE state IN ('open', 'assigned');
 COMMENT ON TABLE contactsync.conflicts IS 'What a person has to look at; settled by resolve_conflict().';
-COMMENT ON COLUMN contactsync.conflicts.reason IS 'candidates: sources disagree under manual_review; stale: a source says something new since an override; decisions: decisions disagree that did not know of each other; split: decided about records that were parted since.';
+COMMENT ON COLUMN contactsync.conflicts.reason IS 'candidates: sources disagree under manual_review; stale: a source says something new since an override; decisions: decisions disagree that did not know of each other; split: decided about records that were parted since; displaced: what was written over a source''s value has no origin any more.';
 COMMENT ON COLUMN contactsync.conflicts.state IS 'open, assigned: to be decided; resolved: decided; superseded: there is no question any more.';
 COMMENT ON COLUMN contactsync.conflicts.candidates IS 'Numbered from 1: value, source, source_id, changed_at of each distinct claim.';
 COMMENT ON COLUMN contactsync.conflicts.seen IS 'Digest of the candidates, for resolve_conflict(seen => ...).';
