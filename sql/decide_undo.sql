@@ -51,7 +51,7 @@ SELECT count(override_field(:'one', f, to_jsonb(v))) FROM (VALUES ('title', 'Cha
 SELECT title, note, nickname, open_conflicts FROM directory;
 SELECT undo(:merge) > 0 AS undone;
 SELECT last_name, title, note, nickname, open_conflicts,
-	contact::jsonb - '{title,nickname}'::text[] = (CASE id WHEN :'one' THEN :'one_was' ELSE :'two_was' END)::contact::jsonb - 'title' AS else_as_it_was
+	contact_identical(contact, CASE id WHEN :'one' THEN :'one_was' ELSE :'two_was' END::contact) AS as_it_was
 FROM directory ORDER BY last_name;
 SELECT last_name, field, reason, state, c -> 'value' AS value, c ->> 'source' AS source FROM conflicts k JOIN directory d ON d.id = k.contact_id, jsonb_array_elements(candidates) c
 WHERE state = 'open' ORDER BY last_name, field, c ->> 'candidate';

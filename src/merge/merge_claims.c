@@ -103,6 +103,14 @@ add_candidate(MergeResolver *s, ContactField field, StrView key)
 	return out;
 }
 
+static bool
+decided_by_itself(const MergeResolver *s, ContactField member)
+{
+	const MergeDecision *d = merge_member_decision(s, member);
+
+	return d && !merge_is_parted(s, d);
+}
+
 /* A decided value that nobody claims stands before the claims. */
 static void
 explain_decision(MergeResolver *s, ContactField field, StrView key, const MergeDecision *decision)
@@ -114,7 +122,7 @@ explain_decision(MergeResolver *s, ContactField field, StrView key, const MergeD
 		ContactField of = n ? decision->items[k].field : field;
 		MergeCandidate *out;
 
-		if (!decision->member && merge_member_decision(s, of))
+		if (!decision->member && decided_by_itself(s, of))
 			continue;
 		out = add_candidate(s, of, key);
 
@@ -168,7 +176,7 @@ merge_explain_claims(MergeResolver *s, ContactField field, StrView key, const Me
 			ContactField of = c->nitems ? c->items[k]->field : field;
 
 			/* members that were decided by themselves are explained by themselves */
-			if (!(decision && decision->member) && merge_member_decision(s, of))
+			if (!(decision && decision->member) && decided_by_itself(s, of))
 				continue;
 			merge_explain_item(s, of, key, c, k, i + 1 + !claimed, decision);
 		}

@@ -108,6 +108,7 @@ extern void merge_add_candidate(MergeResolver *s, MergeConflict *conflict, Merge
 /* Open a conflict if a decision has gone stale, or stands against another one. */
 extern void merge_question(MergeResolver *s, ContactField field, bool member, StrView key, const MergeDecision *decision);
 extern bool merge_decides(const MergeDecision *decision, const MergeClaim *c);
+extern bool merge_is_parted(const MergeResolver *s, const MergeDecision *decision);
 extern bool merge_is_stale(const MergeResolver *s, const MergeDecision *decision, const MergeClaim *c);
 /* Is it the removal of an element that was asserted since? */
 extern bool merge_has_fallen(const MergeResolver *s, const MergeDecision *decision);

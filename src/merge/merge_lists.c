@@ -249,6 +249,8 @@ merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 		/* as a whole it can only stand against another one */
 		s->nclaims = 0;
 		merge_question(s, field, false, nokey, decided);
+		if (merge_is_parted(s, decided))
+			decided = NULL;
 	}
 	if (rule->kind != MR_UNION)
 		whole = best_list(s, field);
@@ -260,6 +262,12 @@ merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 
 		merge_collect(s, CF_BIT(field), keys[k], field);
 		decision = element_decision(s, field, keys[k], decided);
+		if (decision && merge_is_parted(s, decision))
+		{
+			merge_question(s, field, false, keys[k], decision);
+			merge_collect(s, CF_BIT(field), keys[k], field);
+			decision = decided ? of_element(decided, keys[k]) : NULL;
+		}
 		if (decision)
 		{
 			merge_question(s, field, false, keys[k], decision);

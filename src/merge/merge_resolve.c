@@ -78,6 +78,7 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 {
 	const MergeDecision *decision;
 	bool		asked;
+	bool		parted;
 	int			winner = 0;
 	int			distinct;
 
@@ -86,6 +87,7 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 	decision = merge_decision_for(s, lead, false, key);
 	if (decision && merge_has_fallen(s, decision))
 		decision = NULL;
+	parted = decision && merge_is_parted(s, decision);
 	distinct = merge_count_distinct(s);
 
 	/* a decision keeps its value, but not quietly once all say something else */
@@ -97,7 +99,7 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 
 		for (int i = 0; i < s->ninputs; i++)
 			history |= s->inputs[i].nruns > 0;
-		if (!history && decision == NULL)
+		if (!history && (decision == NULL || parted))
 			s->result->needs_history = true;
 		winner = merge_established(s, lead, key);
 		merge_add_conflict(s, lead, false, key, MC_CANDIDATES, decision);
@@ -107,6 +109,8 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 	else if (decision)
 		merge_question(s, lead, false, key, decision);
 
+	if (parted)
+		decision = NULL;
 	if (decision)
 		merge_decide(s, decision);
 	else if (distinct > 0)
@@ -126,6 +130,12 @@ resolve_members(MergeResolver *s, uint32 fields, int from)
 
 		if (decision == NULL)
 			continue;
+		if (merge_is_parted(s, decision))
+		{
+			merge_collect(s, CF_BIT(f), nokey, f);
+			merge_question(s, f, true, nokey, decision);
+			continue;
+		}
 		for (int i = from; i < v->nitems; i++)
 			if (v->items[i].field == f)
 				v->items[i--] = v->items[--v->nitems];

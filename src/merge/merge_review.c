@@ -187,7 +187,7 @@ merge_member_decision(const MergeResolver *s, ContactField field)
 	const MergeDecision *member = merge_decision_for(s, field, true, nokey);
 	const MergeDecision *whole = member ? merge_decision_for(s, field, false, nokey) : NULL;
 
-	return whole && merge_decided_later(whole, member) ? NULL : member;
+	return whole && !merge_is_parted(s, whole) && merge_decided_later(whole, member) ? NULL : member;
 }
 
 /* Was the earlier decision made on a contact that the later one knew? */
@@ -384,22 +384,37 @@ add_decision_candidate(MergeResolver *s, MergeConflict *conflict, const MergeDec
 }
 
 /*
- * Was it decided about records of which some are another contact's now, while
- * those that are left say something else?  Then nobody knows whom it was meant for.
+ * Was it decided about records of which some are another contact's now?  Then
+ * nobody knows whom it was meant for, and it is in force on neither side: each
+ * has what its records say, as it would without the decision.
  */
+bool
+merge_is_parted(const MergeResolver *s, const MergeDecision *d)
+{
+	for (const int64 *r = d->records; *r; r++)
+	{
+		bool		here = false;
+
+		for (int i = 0; i < s->ninputs && !here; i++)
+			here = s->inputs[i].record_id == *r;
+		if (!here)
+			return true;
+	}
+	return false;
+}
+
+/* Such a one is asked about where those that are left say something else. */
 static bool
 is_unattributed(const MergeResolver *s, const MergeDecision *d)
 {
-	bool		parted = false;
 	bool		claimed = false;
 
-	for (const int64 *r = d->records; *r && !parted && !d->of_list; r++)
-	{
-		parted = true;
-		for (int i = 0; i < s->ninputs && parted; i++)
-			parted = s->inputs[i].record_id != *r;
-	}
-	for (int i = 0; i < s->nclaims && parted; i++)
+	if (d->of_list || !merge_is_parted(s, d))
+		return false;
+	/* of a whole list, element by element is not how it was decided */
+	if (CF_IS_LIST(d->field) && d->key.len == 0)
+		return true;
+	for (int i = 0; i < s->nclaims; i++)
 	{
 		if (!merge_competes(&s->claims[i]))
 			continue;
@@ -407,7 +422,7 @@ is_unattributed(const MergeResolver *s, const MergeDecision *d)
 			return true;
 		claimed = true;
 	}
-	return parted && !claimed && !d->cleared;
+	return !claimed && !d->cleared;
 }
 
 /*

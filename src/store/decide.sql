@@ -169,6 +169,8 @@ BEGIN
 	LIMIT 1;
 	made := NOT (d.id IS NOT NULL AND d.kind = 'override' AND (d.field, d.element) = (cell_field, cell_element)
 		AND d.value IS NOT DISTINCT FROM decided
+		-- of what was parted since, it is in force on neither side
+		AND d.records OPERATOR(pg_catalog.<@) mine
 		AND NOT EXISTS (SELECT FROM contactsync.conflicts k
 			WHERE k.tenant_id = contactsync.current_tenant() AND k.contact_id = who AND k.decision_id = d.id AND k.state IN ('open', 'assigned'))
 		-- a tombstone may have fallen since
@@ -297,7 +299,7 @@ SELECT c.id AS contact_id,
 	contactsync._cell_name(d.field, d.element) AS field,
 	contactsync._cell_value(d.field, d.element, d.value) AS value,
 	EXISTS (SELECT FROM contactsync.conflicts k
-		WHERE k.tenant_id = d.tenant_id AND k.contact_id = c.id AND k.decision_id = d.id AND k.reason = 'stale'
+		WHERE k.tenant_id = d.tenant_id AND k.contact_id = c.id AND k.decision_id = d.id AND k.reason IN ('stale', 'split')
 			AND k.state IN ('open', 'assigned')) AS stale,
 	d.decided_at,
 	d.decided_by,
@@ -323,7 +325,7 @@ WHERE d.tenant_id = contactsync.current_tenant() AND d.kind = 'override' AND d.u
 				ELSE false END)
 	AND NOT (d.value IS NULL AND d.element <> '' AND contactsync._has(c.contact, d.field, d.element));
 COMMENT ON VIEW contactsync.overrides IS
-	'What override_field() decided and is in effect; stale: a source says something new since. A removed element is gone from here once a source has asserted it anew.';
+	'What override_field() decided; stale: a source says something new since, or some of its records are another contact''s by now, and a conflict asks what shall be. A removed element is gone from here once a source has asserted it anew.';
 GRANT SELECT ON contactsync.overrides TO contactsync_app, contactsync_analyst, contactsync_admin;
 GRANT EXECUTE ON FUNCTION contactsync._cell_name(text, text), contactsync._cell_value(text, text, jsonb),
 	contactsync._has(contactsync.contact, text, text) TO contactsync_app, contactsync_analyst, contactsync_admin;

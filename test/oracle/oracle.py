@@ -765,12 +765,13 @@ class Resolver:
         # a single member that was decided stands in for what the group has there, unless the group was decided since
         for m in GROUPS[group]:
             d, whole = self.decision(m, ""), self.decision(group, "")
-            if d is None or (whole is not None and whole.order > d.order):
+            if d is None or (whole is not None and not self.apart(whole) and whole.order > d.order):
                 continue
-            self.c.value.pop(m, None)
-            self.c.provenance.pop(m, None)
+            if not self.apart(d):
+                self.c.value.pop(m, None)
+                self.c.provenance.pop(m, None)
             self.question(m, "", ordered(cell_claims(self.live, m, "", rule, review_as(rule)), rule), d, rule, withdrawn(self.live, [m], m))
-            if d.value is not None:
+            if d.value is not None and not self.apart(d):
                 self.put_decided(m, d.value, Decided(d, []))
 
     def group_of_claims(self, group, best, claims, leading, rule):
@@ -812,12 +813,17 @@ class Resolver:
         keys |= {d.key for d in self.decisions if d.unit == field and d.key} | set(whole.value or {} if whole else {})
         if whole is not None:
             self.question(field, "", [], whole, rule, [])
+            whole = None if self.apart(whole) else whole
         out, age, decided = {}, {}, {}
         for k in sorted(keys):
             claims = ordered(cell_claims(self.live, field, k, rule), rule)
             d = self.standing(self.decision(field, k), claims)
+            of_whole = None if whole is None else whole._replace(key=k, value=(whole.value or {}).get(k))
             if whole is not None and (d is None or whole.order > d.order):
-                d = whole._replace(key=k, value=(whole.value or {}).get(k))
+                d = of_whole
+            if d is not None and self.apart(d):
+                self.question(field, k, claims, d, rule, withdrawn(self.live, [field], field, k))
+                d = of_whole
             if d is not None:
                 self.question(field, k, claims, d, rule, withdrawn(self.live, [field], field, k), whole=d.order == whole.order if whole else False)
                 if d.value is not None:
@@ -912,10 +918,16 @@ class Resolver:
         if rivals or stale or parted:
             self.conflict(unit, key, rivals or [d] * parted, claims)
 
+    def apart(self, d):
+        """It was decided about records of which some are another contact's by now."""
+        return not d.records <= self.c.members
+
     def parted(self, d, claims):
-        """It was decided about records that are another contact's by now, and those that are left do not say so."""
-        if d.records <= self.c.members:
+        """It is in force on neither side, and those that are left do not say so."""
+        if not self.apart(d):
             return False
+        if d.unit in LISTS and d.unit != "metadata" and not d.key:
+            return True
         return any(plain(c.value) != plain(d.value) for c in claims) if claims else d.value is not None
 
     def conflict(self, unit, key, rivals, claims):
@@ -949,6 +961,9 @@ class Resolver:
                 self.conflict(unit, key, rivals or [decision] * parted, claims)
         else:
             self.question(unit, key, claims, decision, rule, withdrawn(self.live, fields, LEAD.get(unit, fields[0]), key))
+        # "Exact unmerge gives back what was there, and what cannot be attributed goes to review"
+        if decision is not None and self.apart(decision):
+            decision = None
         # DESIGN is silent on a decision whose rule has changed since; chosen: it stands
         if decision is not None:
             return None if decision.value is None else Decided(decision, claims)
