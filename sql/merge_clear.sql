@@ -101,6 +101,32 @@ SELECT said('crm', '{"note": "old", "nickname": "Al"}', 1), said('crm', '{"note"
 SELECT note, nickname FROM directory;
 SELECT ingest('crm', 'r', NULL, '2026-01-10', 'delete') > 0 AS deleted, ingest('crm', 'r', '{"nickname": "Bo", "emails": ["a@x.org"]}', '2026-01-11', 'undelete') > 0 AS undeleted, process();
 SELECT note, nickname FROM directory;
+CALL forget();
+
+-- a key that is not there when a snapshot speaks of it for the first time is no news
+SELECT set_policy('metadata', 'union', options => '{"clear": {"crm": "authoritative"}}');
+SELECT said('phone', '{"metadata": {"k": 1}}', 6), said('crm', '{}', 2),
+	ingest('crm', 'r', '{"title": "T"}', '2026-01-09', coverage => '{title,metadata.k}', created => '2026-01-01') > 0 AS shown, process();
+SELECT metadata FROM directory;
+SELECT source, value, changed_at, estimate, verdict FROM explain((SELECT id FROM directory), 'metadata.k');
+SELECT * FROM verify();
+CALL forget();
+
+-- what settled the question about a clear stands until something new is said; an override is asked about when its source withdraws, if the rule asks that source
+SELECT set_policy('metadata', 'last_write_wins', options => '{"clear": "review"}');
+SELECT said('crm', '{"metadata": {"k": 1}}', 1), said('mkt', '{"metadata": {"k": null}}', 2), process();
+SELECT resolve_conflict(id, candidate => (SELECT (c ->> 'candidate')::integer FROM jsonb_array_elements(candidates) c WHERE c -> 'value' = '{}')) FROM conflicts WHERE state = 'open';
+SELECT metadata, open_conflicts FROM directory;
+SELECT said('phone', '{"metadata": {"k": 2}}', 5), process();
+SELECT metadata, open_conflicts FROM directory;
+CALL forget();
+SELECT set_policy('note', 'last_write_wins', '{crm}', options => '{"only": true}');
+SELECT said('crm', '{"note": "a"}', 1), said('phone', '{"note": "b"}', 1), process();
+SELECT override_field((SELECT id FROM directory), 'note', '"c"') IS NOT NULL AS overridden;
+SELECT ingest('phone', 'r', '{"note": null}', clock_timestamp() + interval '1 second', 'patch') > 0 AS said, process();
+SELECT note, open_conflicts FROM directory;
+SELECT ingest('crm', 'r', '{"note": null}', clock_timestamp() + interval '2 seconds', 'patch') > 0 AS said, process();
+SELECT note, open_conflicts FROM directory;
 
 \set VERBOSITY terse
 SAVEPOINT s;

@@ -296,7 +296,7 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 			put_cell(&next, &gone, source, o->effective, s->changed_at, s->flags);
 		}
 		else
-			begin_run(&next, o, &gone, source, 0);
+			begin_run(&next, o, &gone, source, first_sight ? CS_ESTIMATE : 0);
 	}
 
 	/* a list has one primary: the one named last */

@@ -29,7 +29,7 @@ class Psql:
     def __init__(self, args):
         self.p = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", *args], stdin=subprocess.PIPE,
                                   stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        self.run("SET client_min_messages = error; SET TimeZone = 'UTC';")
+        self.run("SET client_min_messages = error; SET TimeZone = 'UTC'; SET jit = off;")
 
     def send(self, sql):
         """Without waiting: faults show at the next run()."""
@@ -437,7 +437,7 @@ class History:
         return None if now == holds else {f"id kept in a {kind}": (now, holds)}
 
     def compare(self):
-        self.got = json.loads(self.psql.run(READ))
+        self.got = json.loads(self.psql.run("EXECUTE state;"))
         clamps = {(s, i, unstamp(v), q): (unstamp(at), int(float(tol) * 1000000)) for s, i, v, q, at, tol in self.got["clamped"] or []}
         obs = [o if o.clamp else o._replace(clamp=clamps.get((o.source, o.source_id, o.version, o.seq))) for o in self.obs]
         self.records, self.contacts, refused = oracle.compute(obs, self.certificates, CLASSES, self.policy, self.decisions, self.links)
@@ -726,6 +726,7 @@ def main():
     seed, rounds = int(sys.argv[1]), int(sys.argv[2])
     psql = Psql(sys.argv[3:])
     psql.run("".join(f"SELECT contactsync.add_source({quote(s)}, 'canonical', {quote({'class': c})});" for s, c in CLASSES.items()))
+    psql.run("PREPARE state AS " + READ)
     counts = [0, 0, 0]
     failures = 0
     for i in range(rounds):

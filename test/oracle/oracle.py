@@ -548,6 +548,9 @@ class Claim:
             return set(self.value) == set(other.value)
         if self.kind == "primary":
             return self.key == other.key
+        # whatever else they say of an element, they say that it is there
+        if self.kind == "element":
+            return True
         if self.kind == "group":
             common = set(self.value) & set(other.value)
             return bool(common) and all(self.value[m] == other.value[m] for m in common)
@@ -631,7 +634,7 @@ def collect(records, kind, cells_of, rule, review, lead=None, field=None):
             # DESIGN is silent on what a cleared member means for the stamp of a group; chosen: nothing. The removal of
             # an element is a change of its list.
             made = [c for c in cells.values() if c is not None] if kind == "list" else list(full.values())
-            out.append(Claim(r, kind, value[None] if kind == "value" else value, made))
+            out.append(Claim(r, kind, value[None] if kind in ("value", "element") else value, made))
             out[-1].of = full
         elif clear == "authoritative":
             # a group is cleared when its lead is, and nothing of it is left; an element with all of its list
@@ -643,7 +646,8 @@ def collect(records, kind, cells_of, rule, review, lead=None, field=None):
 
 
 def cell_claims(records, field, key="", rule=None, review="ignore"):
-    return collect(records, "value", lambda r: {None: r.cells.get((field, key))}, rule, review, None, field)
+    kind = "element" if field in LISTS and field != "metadata" else "value"
+    return collect(records, kind, lambda r: {None: r.cells.get((field, key))}, rule, review, None, field)
 
 
 def group_claims(records, group, rule=None, review="ignore"):
@@ -908,12 +912,12 @@ class Resolver:
     def question(self, unit, key, claims, d, rule, withdrawn, whole=False):
         """A conflict, if an override has gone stale or stands against another decision."""
         rivals = [] if whole else self.rivals(unit, key)
-        tombstone = d.key and d.value is None and not whole
+        tombstone = d.kind == "override" and d.key and d.value is None and not whole
         # what settled a question about a clear stands only until something new is said
         reviewed = rule.kind != "manual_review" and "review" in ([rule.clear] if isinstance(rule.clear, str) else rule.clear.values())
         stale = (d.kind == "override" or reviewed) and not tombstone and (
             any(unseen(c, d) and plain(c.value) != plain(d.value) for c in claims) or
-            (d.value is not None and any(at > d.at for r, at in withdrawn if rule.clear_of(r.key[0]) == "withdraw")))
+            (d.value is not None and any(at > d.at for r, at in withdrawn if rule.admits(r.key[0]) and rule.clear_of(r.key[0]) == "withdraw")))
         parted = self.parted(d, claims) and not whole
         if rivals or stale or parted:
             self.conflict(unit, key, rivals or [d] * parted, claims)

@@ -17,7 +17,7 @@ note("SEED=$seed ROUNDS=$rounds repeats this run");
 
 my $node = PostgreSQL::Test::Cluster->new('compaction');
 $node->init;
-$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.enabled = off\nfsync = off");
+$node->append_conf('postgresql.conf', "shared_preload_libraries = 'contactsync'\ncontactsync.enabled = off\nfsync = off\njit = off");
 $node->start;
 $node->safe_psql('postgres', q{
 	CREATE EXTENSION contactsync;
