@@ -39,7 +39,10 @@ SQL_PIECES  = src/prologue.sql \
               src/store/directory.sql \
               src/store/decide.sql \
               src/store/identity.sql \
+              src/sync/reconcile.sql \
+              src/sync/schedule.sql \
               src/sync/lifecycle.sql \
+              src/sync/health.sql \
               src/store/review.sql \
               src/store/edit.sql \
               src/store/compact.sql \

@@ -40,6 +40,8 @@ BEGIN
 			AND EXISTS (SELECT FROM contactsync.runs y WHERE y.tenant_id = x.tenant_id AND y.source = x.source AND y.id > x.id);
 		GET DIAGNOSTICS n = ROW_COUNT;
 		result := result + n;
+		DELETE FROM contactsync.drift d WHERE d.tenant_id = contactsync.current_tenant()
+			AND NOT EXISTS (SELECT FROM contactsync.runs x WHERE x.tenant_id = d.tenant_id AND x.id = d.run);
 	END IF;
 	RETURN result;
 END

@@ -51,16 +51,33 @@ SELECT contactsync._announce();
 CREATE FUNCTION contactsync._demand_worker() RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'worker_demand_sql';
 
-CREATE FUNCTION contactsync._sync(source text, "full" boolean) RETURNS bigint
+-- Queue a run, unless there is one that serves as well. What nobody watches goes on without an error.
+CREATE FUNCTION contactsync._queue_run(s contactsync.sources, "full" boolean, cause text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	wanted CONSTANT text := CASE WHEN "full" OR s."cursor" IS NULL THEN 'full' ELSE 'incremental' END;
+	result bigint;
+BEGIN
+	SELECT r.id INTO result FROM contactsync.runs r
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.source = s.name AND r.state = 'queued' AND r.kind = wanted
+		AND (r.cause = 'reconcile' OR _queue_run.cause <> 'reconcile')
+	ORDER BY r.id LIMIT 1;
+	IF result IS NULL THEN
+		INSERT INTO contactsync.runs AS r (source, kind, cause) VALUES (s.name, wanted, _queue_run.cause) RETURNING r.id INTO result;
+	END IF;
+	RETURN result;
+END
+$$;
+
+CREATE FUNCTION contactsync._request_run(source text, "full" boolean, cause text) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	s contactsync.sources;
-	wanted text;
 	result bigint;
 BEGIN
 	PERFORM contactsync._require_active();
 	SELECT x.* INTO s FROM contactsync.sources x
-	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _sync.source;
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _request_run.source;
 	IF NOT FOUND OR s.state = 'dropped' THEN
 		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
 			HINT = 'See contactsync.add_source().';
@@ -71,16 +88,13 @@ BEGIN
 		RAISE EXCEPTION 'source "%" is %', source, s.state USING ERRCODE = 'object_not_in_prerequisite_state',
 			HINT = 'See contactsync.resume_source().';
 	END IF;
-	wanted := CASE WHEN "full" OR s."cursor" IS NULL THEN 'full' ELSE 'incremental' END;
-	SELECT r.id INTO result FROM contactsync.runs r
-	WHERE r.tenant_id = contactsync.current_tenant() AND r.source = _sync.source AND r.state = 'queued' AND r.kind = wanted;
-	IF result IS NULL THEN
-		INSERT INTO contactsync.runs AS r (source, kind, cause) VALUES (_sync.source, wanted, 'request') RETURNING r.id INTO result;
-	END IF;
+	result := contactsync._queue_run(s, "full", cause);
 	PERFORM contactsync._demand_worker();
 	RETURN result;
 END
 $$;
+CREATE FUNCTION contactsync._sync(source text, "full" boolean) RETURNS bigint
+	LANGUAGE sql VOLATILE PARALLEL UNSAFE AS $$SELECT contactsync._request_run(source, "full", 'request')$$;
 CREATE FUNCTION contactsync.sync(source text, "full" boolean DEFAULT false) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.sync(text, boolean) IS
@@ -152,6 +166,7 @@ CREATE FUNCTION contactsync._queue_polls() RETURNS void
 DECLARE
 	s contactsync.sources;
 BEGIN
+	PERFORM contactsync._queue_scheduled();
 	FOR s IN SELECT x.* FROM contactsync.sources x
 		WHERE x.tenant_id = contactsync.current_tenant() AND x.state IN ('active', 'failing')
 			AND x.next_poll_at <= pg_catalog.clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED
@@ -262,6 +277,9 @@ BEGIN
 		ORDER BY u.i RETURNING i.id, i.kind, i.failed_at)
 	SELECT pg_catalog.max(s.id) FILTER (WHERE s.failed_at IS NULL), pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE s.kind = 'delete')
 	INTO last, n, gone FROM stored s;
+	IF r.cause = 'reconcile' THEN
+		PERFORM contactsync._note_drift(r, ids, kinds, payloads, faults);
+	END IF;
 	DELETE FROM contactsync.source_items k USING ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds)) AS u (id, kind)
 	WHERE u.kind IN ('gone', 'delete') AND k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id;
 	INSERT INTO contactsync.source_items AS i (source, source_id, run, etag)
@@ -349,6 +367,9 @@ BEGIN
 			RETURNING c.id, c.deleted_at)
 		SELECT pg_catalog.array_agg(s.id) INTO once_deleted FROM seen s WHERE s.deleted_at IS NOT NULL;
 		PERFORM contactsync._refold(once_deleted, 'run', r.id);
+		IF r.cause = 'reconcile' THEN
+			PERFORM contactsync._note_absent(r);
+		END IF;
 		since := contactsync._absent_since(r);
 		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < since) AND c.last_effective < since
 			AND c.first_known_at < since)

@@ -266,7 +266,9 @@ find_work(MemoryContext context, TimestampTz *next_poll)
 					"AND p.next_record IS NOT NULL) AS events, "
 					"EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = t.tenant_id AND r.state = 'queued') "
 					"OR EXISTS (SELECT FROM contactsync.sources s WHERE s.tenant_id = t.tenant_id "
-					"AND s.state IN ('active', 'failing') AND s.next_poll_at <= pg_catalog.clock_timestamp()) AS runs "
+					"AND s.state IN ('active', 'failing') AND s.next_poll_at <= pg_catalog.clock_timestamp()) "
+					"OR EXISTS (SELECT FROM contactsync.schedules s WHERE s.tenant_id = t.tenant_id "
+					"AND s.next_at <= pg_catalog.clock_timestamp()) AS runs "
 					"FROM contactsync.tenants t) x WHERE events OR runs ORDER BY tenant_id", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for work");
 	for (uint64 i = 0; i < SPI_processed; i++)
@@ -282,8 +284,9 @@ find_work(MemoryContext context, TimestampTz *next_poll)
 		result = lappend(result, work);
 		MemoryContextSwitchTo(old);
 	}
-	if (SPI_execute("SELECT pg_catalog.min(s.next_poll_at) FROM contactsync.sources s "
-					"WHERE s.state IN ('active', 'failing')", true, 1) != SPI_OK_SELECT)
+	if (SPI_execute("SELECT LEAST((SELECT pg_catalog.min(s.next_poll_at) FROM contactsync.sources s "
+					"WHERE s.state IN ('active', 'failing')), "
+					"(SELECT pg_catalog.min(s.next_at) FROM contactsync.schedules s))", true, 1) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for polls");
 	next = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	*next_poll = isnull ? DT_NOEND : DatumGetTimestampTz(next);
