@@ -434,7 +434,8 @@ store_process_sql(PG_FUNCTION_ARGS)
 	if (max < 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the number of events must not be negative")));
+				 errmsg("the number of events must not be negative"),
+				 errhint("Give a number of events, or leave max out for all.")));
 	apply_guarded(NULL, max, &p, &more);
 	PG_RETURN_INT32(p.applied);
 }

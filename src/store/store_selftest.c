@@ -363,7 +363,8 @@ store_selftest_sql(PG_FUNCTION_ARGS)
 	if (n < 1)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
-				 errmsg("the number of contacts must be at least 1")));
+				 errmsg("the number of contacts must be at least 1"),
+				 errhint("Give the number of contacts to be tried.")));
 	/* one that is easy to type again */
 	seed = PG_ARGISNULL(1) ? pg_prng_uint64_range(&pg_global_prng_state, 1, 999999999) : PG_GETARG_INT64(1);
 	pg_prng_seed(&t.random, seed);
