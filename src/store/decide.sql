@@ -139,14 +139,15 @@ $$;
 -- Decisions in force on cells of a unit of the contact that has these records, the latest first.
 CREATE FUNCTION contactsync._in_force(records bigint[], unit text) RETURNS SETOF contactsync.decisions
 	LANGUAGE sql STABLE PARALLEL UNSAFE AS $$
-	SELECT d.* FROM (
+	WITH p AS MATERIALIZED (SELECT contactsync._current_policy() AS policy)
+	SELECT d.* FROM p CROSS JOIN (
 		SELECT DISTINCT n.decision_id FROM pg_catalog.unnest(_in_force.records) r (id) CROSS JOIN LATERAL (
 			SELECT x.decision_id FROM contactsync.decision_records x
 			WHERE x.tenant_id = contactsync.current_tenant() AND x.record_id = r.id OFFSET 0) n) n
 	CROSS JOIN LATERAL (
 		SELECT x.* FROM contactsync.decisions x WHERE x.tenant_id = contactsync.current_tenant() AND x.id = n.decision_id OFFSET 0) d
 	WHERE d.undone_by IS NULL
-		AND CASE WHEN d.kind IN ('resolve', 'override') THEN contactsync._unit(d.field) = unit ELSE false END
+		AND CASE WHEN d.kind IN ('resolve', 'override') THEN contactsync.merge_policy_unit(p.policy, d.field) = unit ELSE false END
 		AND NOT EXISTS (SELECT FROM contactsync.decisions l
 			WHERE l.tenant_id = d.tenant_id AND l.target = d.id AND l.kind = 'release' AND l.undone_by IS NULL
 				AND l.records && _in_force.records)
@@ -159,13 +160,14 @@ CREATE FUNCTION contactsync._override(who uuid, cell_field text, cell_element te
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	mine CONSTANT bigint[] := contactsync._records_of(who);
+	unit CONSTANT text := contactsync._unit(cell_field);
 	d contactsync.decisions;
 BEGIN
 	-- the last word on the cell or on one that shares values with it
-	SELECT f.* INTO d FROM contactsync._in_force(mine, contactsync._unit(cell_field)) f
+	SELECT f.* INTO d FROM contactsync._in_force(mine, unit) f
 	WHERE (f.field, f.element) = (cell_field, cell_element)
-		OR f.element = '' AND f.field = contactsync._unit(cell_field)
-		OR cell_element = '' AND cell_field = contactsync._unit(cell_field)
+		OR f.element = '' AND f.field = unit
+		OR cell_element = '' AND cell_field = unit
 	LIMIT 1;
 	made := NOT (d.id IS NOT NULL AND d.kind = 'override' AND (d.field, d.element) = (cell_field, cell_element)
 		AND d.value IS NOT DISTINCT FROM decided
@@ -219,6 +221,7 @@ DECLARE
 	who uuid;
 	mine bigint[];
 	cell record;
+	unit text;
 	d contactsync.decisions;
 	made bigint;
 	result bigint;
@@ -228,10 +231,11 @@ BEGIN
 	who := contactsync._require_contact(contact);
 	mine := contactsync._records_of(who);
 	SELECT c.* INTO cell FROM contactsync._cell(contactsync._current_policy(), field, NULL) c;
+	unit := contactsync._unit(cell.field);
 	-- of older ones on the cell, too: none shall come up again; what is named whole goes with its parts
-	FOR d IN SELECT f.* FROM contactsync._in_force(mine, contactsync._unit(cell.field)) f
+	FOR d IN SELECT f.* FROM contactsync._in_force(mine, unit) f
 		WHERE f.kind = 'override' AND ((f.field, f.element) = (cell.field, cell.element)
-			OR cell.element = '' AND cell.field = contactsync._unit(cell.field))
+			OR cell.element = '' AND cell.field = unit)
 	LOOP
 		made := contactsync._decide('release', mine, field => d.field, element => d.element, target => d.id, part_of => result, note => reason);
 		result := coalesce(result, made);

@@ -88,6 +88,8 @@ arrive(Selftest *t, StoreRecord *r, const MergeObservation *arriving, int n)
 		int			first = nknown;
 		bool		refold = false;
 
+		CHECK_FOR_INTERRUPTS();
+
 		to = Min(from + size, n);
 		for (int i = from; i < to; i++)
 		{
