@@ -45,6 +45,7 @@ PG_FUNCTION_INFO_V1(guard_require_active_sql);
 
 static char *pinned_tenant = NULL;
 static Oid	pinned_caller = InvalidOid;
+static Oid	pinned_owner = InvalidOid;	/* who runs what is within a guard */
 
 /* The last answer of guard_current_tenant, good within one transaction. */
 static struct
@@ -95,7 +96,7 @@ guard_xact_callback(XactEvent event, void *arg)
 		event == XACT_EVENT_PREPARE)
 	{
 		pinned_tenant = NULL;
-		pinned_caller = InvalidOid;
+		pinned_caller = pinned_owner = InvalidOid;
 		allowed.lxid = InvalidLocalTransactionId;
 	}
 }
@@ -203,7 +204,7 @@ guard_current_tenant(void)
 	const char *tenant = guc_tenant ? guc_tenant : "";
 
 	if (pinned_tenant != NULL &&
-		(userid == guard_owner() || userid == guard_worker()))
+		(userid == pinned_owner || userid == guard_owner() || userid == guard_worker()))
 		return pinned_tenant;
 
 	if (allowed.lxid != InvalidLocalTransactionId &&
@@ -257,6 +258,7 @@ guard_enter(Guard *guard, const char *tenant)
 	if (!OidIsValid(pinned_caller))
 		pinned_caller = guard->save_userid;
 	pinned_tenant = pin;
+	pinned_owner = owner;
 	SetUserIdAndSecContext(owner,
 						   guard->save_sec_context | SECURITY_LOCAL_USERID_CHANGE);
 }
