@@ -373,6 +373,8 @@ extern void contact_to_vcard(StringInfo buf, const ContactValue *v, int version)
 
 /* The field of this name as jsonb; NULL if it has no value. */
 extern Jsonb *contact_field_jsonb(Datum contact, const text *name);
+/* The items of one field, as the value of a member; false and nothing if it has no value. */
+extern bool contact_push_items(JsonbParseState **state, const ContactItem *items, int n);
 
 /*
  * Whether an element's key recognises a person wherever it stands: a usable
@@ -385,9 +387,9 @@ extern text *contact_key_text(ContactField field, StrView key);
 /* The reverse; false if the text is none such.  The key points into it. */
 extern bool contact_key_of_text(const text *t, ContactField *field, StrView *key);
 
-/* contact_query.c */
-/* {"title": {"old": ..., "new": ...}}, or NULL if nothing differs; NULL is no contact. */
-extern char *contact_diff_json(const ContactValue *old, const ContactValue *new);
+/* contact_diff.c */
+/* {"title": {"old": ..., "new": ...}}; NULL is no contact. */
+extern Jsonb *contact_diff_jsonb(const ContactValue *old, const ContactValue *new, bool *differs);
 
 /* contact_io.c: parse and form, errors as an input function raises them. */
 struct Node;

@@ -159,6 +159,38 @@ push_item(JsonbParseState **state, const ContactItem *item)
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
 
+/* A list, whose items are these; false and nothing if it has no value. */
+static bool
+push_list(JsonbParseState **state, ContactField field, const ContactItem *items, int n, JsonbValue **result)
+{
+	bool		object = field == CF_METADATA;
+	int			dead = 0;
+
+	while (dead < n && items[dead].flags & CI_TOMBSTONE)
+		dead++;
+	if (dead == n)
+		return false;
+	(void) pushJsonbValue(state, object ? WJB_BEGIN_OBJECT : WJB_BEGIN_ARRAY, NULL);
+	for (int i = dead; i < n; i++)
+		if (!(items[i].flags & CI_TOMBSTONE))
+			push_item(state, &items[i]);
+	*result = pushJsonbValue(state, object ? WJB_END_OBJECT : WJB_END_ARRAY, NULL);
+	return true;
+}
+
+bool
+contact_push_items(JsonbParseState **state, const ContactItem *items, int n)
+{
+	JsonbValue *list;
+
+	if (n > 0 && CF_IS_LIST(items[0].field))
+		return push_list(state, items[0].field, items, n, &list);
+	if (n == 0 || items[0].flags & CI_TOMBSTONE)
+		return false;
+	push_string(state, WJB_VALUE, items[0].value.ptr, items[0].value.len);
+	return true;
+}
+
 Jsonb *
 contact_field_jsonb(Datum contact, const text *name)
 {
@@ -166,8 +198,8 @@ contact_field_jsonb(Datum contact, const text *name)
 	ContactValue v;
 	JsonbParseState *state = NULL;
 	JsonbValue	scalar;
+	JsonbValue *list;
 	int			field;
-	bool		object;
 
 	if (!open_field(contact, name, &r, &field, true))
 		return NULL;
@@ -185,12 +217,7 @@ contact_field_jsonb(Datum contact, const text *name)
 	if (!contact_read_is_live(&r, field))
 		return NULL;
 	v = field_items(&r, field);
-	object = field == CF_METADATA;
-	(void) pushJsonbValue(&state, object ? WJB_BEGIN_OBJECT : WJB_BEGIN_ARRAY, NULL);
-	for (int i = 0; i < v.nitems; i++)
-		if (!(v.items[i].flags & CI_TOMBSTONE))
-			push_item(&state, &v.items[i]);
-	return JsonbValueToJsonb(pushJsonbValue(&state, object ? WJB_END_OBJECT : WJB_END_ARRAY, NULL));
+	return push_list(&state, field, v.items, v.nitems, &list) ? JsonbValueToJsonb(list) : NULL;
 }
 
 /*

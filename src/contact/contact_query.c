@@ -27,7 +27,6 @@ PG_FUNCTION_INFO_V1(contact_keysel);
 PG_FUNCTION_INFO_V1(contact_concat);
 PG_FUNCTION_INFO_V1(contact_delete);
 PG_FUNCTION_INFO_V1(contact_delete_array);
-PG_FUNCTION_INFO_V1(contact_diff);
 
 /*
  * Is all that the right says in the left?  Scalars and metadata by their
@@ -282,56 +281,4 @@ Datum
 contact_delete_array(PG_FUNCTION_ARGS)
 {
 	PG_RETURN_CONTACT_P(without(PG_GETARG_CONTACT_P(0), field_bits(PG_GETARG_ARRAYTYPE_P(1))));
-}
-
-char *
-contact_diff_json(const ContactValue *old, const ContactValue *new)
-{
-	StringInfoData buf;
-	bool		first = true;
-
-	initStringInfo(&buf);
-	appendStringInfoChar(&buf, '{');
-	for (int f = 0; f < CF_COUNT; f++)
-	{
-		StringInfoData a;
-		StringInfoData b;
-
-		initStringInfo(&a);
-		initStringInfo(&b);
-		if (!old || !contact_field_to_json(&a, old, f))
-			appendStringInfoString(&a, "null");
-		if (!new || !contact_field_to_json(&b, new, f))
-			appendStringInfoString(&b, "null");
-		if (strcmp(a.data, b.data) != 0)
-			appendStringInfo(&buf, "%s\"%s\": {\"old\": %s, \"new\": %s}", first ? "" : ", ",
-							 contact_field_names[f], a.data, b.data);
-		first &= strcmp(a.data, b.data) == 0;
-		pfree(a.data);
-		pfree(b.data);
-	}
-	appendStringInfoChar(&buf, '}');
-	return first ? NULL : buf.data;
-}
-
-/*
- * contact_diff(old, new) -> jsonb
- *		The fields that differ, as the audit log has them; NULL is no contact.
- */
-Datum
-contact_diff(PG_FUNCTION_ARGS)
-{
-	ContactValue v[2];
-	ContactValue *side[2] = {NULL, NULL};
-	char	   *json;
-
-	for (int i = 0; i < 2; i++)
-	{
-		if (PG_ARGISNULL(i))
-			continue;
-		contact_deform(PG_GETARG_CONTACT_P(i), &v[i]);
-		side[i] = &v[i];
-	}
-	json = contact_diff_json(side[0], side[1]);
-	return DirectFunctionCall1(jsonb_in, CStringGetDatum(json ? json : "{}"));
 }

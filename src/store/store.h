@@ -286,7 +286,7 @@ extern void store_move_records(const StoreLinks *links, StoreArray *contacts, St
 /* store_audit.c: an audit row for each change of a contact, cause_id 0 = none */
 extern void store_audit_init(StoreRows *rows);
 extern void store_audit_add(StoreRows *rows, const char *cause, int64 cause_id, const char *operation,
-							const pg_uuid_t *id, const char *changed);
+							const pg_uuid_t *id, const Jsonb *changed);
 extern void store_audit_write(StoreRows *rows);
 
 /* store_resolve.c: bring contacts up to date.  causes runs parallel, or is NULL. */

@@ -14,7 +14,7 @@ void
 store_audit_init(StoreRows *rows)
 {
 	static const StoreColumn columns[] = {
-		{"cause", TEXTOID}, {"cause_id", INT8OID}, {"operation", TEXTOID}, {"id", UUIDOID}, {"changed", TEXTOID},
+		{"cause", TEXTOID}, {"cause_id", INT8OID}, {"operation", TEXTOID}, {"id", UUIDOID}, {"changed", JSONBOID},
 		{"secret", BYTEAOID}
 	};
 
@@ -29,10 +29,10 @@ put_string(StoreRows *rows, const char *s)
 	store_put_text(rows, v);
 }
 
-/* cause_id 0 = none; changed NULL = nothing that shows */
+/* cause_id 0 = none */
 void
 store_audit_add(StoreRows *rows, const char *cause, int64 cause_id, const char *operation, const pg_uuid_t *id,
-				const char *changed)
+				const Jsonb *changed)
 {
 	char		secret[VARHDRSZ + 16];
 
@@ -48,7 +48,7 @@ store_audit_add(StoreRows *rows, const char *cause, int64 cause_id, const char *
 		store_put_null(rows);
 	put_string(rows, operation);
 	store_put(rows, UUIDPGetDatum(id));
-	put_string(rows, changed ? changed : "{}");
+	store_put(rows, JsonbPGetDatum(changed));
 	store_put(rows, PointerGetDatum(secret));
 }
 
@@ -63,5 +63,5 @@ store_audit_write(StoreRows *rows)
 				   "pg_catalog.pg_current_xact_id(), (SELECT system_identifier FROM pg_catalog.pg_control_system()), "
 				   "session_user, (SELECT contactsync._caller()), (SELECT pg_catalog.current_setting('application_name')), "
 				   "pg_catalog.inet_client_addr(), u.cause, u.cause_id, 'contacts', u.operation, u.id::pg_catalog.text, "
-				   "u.changed::pg_catalog.jsonb, u.secret FROM u", rows);
+				   "u.changed, u.secret FROM u", rows);
 }

@@ -412,7 +412,8 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 			OldContact *old, int64 cause_id)
 {
 	Contact    *contact = contact_form(&result->contact);
-	char	   *changed;
+	Jsonb	   *changed;
+	bool		differs;
 	ContactValue before = {0};
 	int			naming = result->naming_input;
 	StoreRows  *rows = old ? &c->changed : &c->added;
@@ -422,7 +423,7 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 		old->kept = true;
 		contact_deform(DatumGetContactP(old->contact), &before);
 	}
-	changed = contact_diff_json(old && old->live ? &before : NULL, result->live ? &result->contact : NULL);
+	changed = contact_diff_jsonb(old && old->live ? &before : NULL, result->live ? &result->contact : NULL, &differs);
 	store_put(rows, UUIDPGetDatum(id));
 	store_put(rows, PointerGetDatum(contact));
 	store_put(rows, BoolGetDatum(result->live));
@@ -433,7 +434,7 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 	store_put(rows, Int64GetDatum(c->policy_version));
 	store_put(rows, BoolGetDatum(old && (old->live != result->live ||
 										 contact_value_cmp(&before, &result->contact) != 0)));
-	if (changed || (old ? old->live : false) != result->live)
+	if (differs || (old ? old->live : false) != result->live)
 		store_audit_add(&c->audit, c->cause, cause_id,
 						!old || !old->live ? "insert" : result->live ? "update" : "delete", id, changed);
 	add_conflicts(c, id, result, inputs);
@@ -557,6 +558,7 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 	for (uint64 i = 0; i < nold; i++)
 	{
 		ContactValue before;
+		bool		differs;
 		Cause		key;
 		const Cause *cause;
 
@@ -568,7 +570,8 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 		contact_deform(DatumGetContactP(old[i].contact), &before);
 		key.contact = old[i].id;
 		cause = bsearch(&key, causes, ncauses, sizeof(Cause), cause_cmp);
-		store_audit_add(&c->audit, c->cause, cause ? cause->id : 0, "merge", &old[i].id, contact_diff_json(&before, NULL));
+		store_audit_add(&c->audit, c->cause, cause ? cause->id : 0, "merge", &old[i].id,
+						contact_diff_jsonb(&before, NULL, &differs));
 		MemoryContextReset(c->scratch);
 	}
 	MemoryContextSwitchTo(c->context);
