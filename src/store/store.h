@@ -72,11 +72,13 @@ typedef struct StoreRecord
 } StoreRecord;
 
 /* The columns that store_read_record reads, of records r and sources s. */
-#define STORE_RECORD_COLUMNS \
-	"r.id, r.source, r.source_id, s.class, r.contact_id, r.alive, r.zombie, " \
+#define STORE_RECORD_COLUMNS	STORE_RECORD_COLUMNS_OF("s.class", "coalesce(s.settings -> 'duplicates' = 'true', false)")
+/* The same with expressions for what is the source's. */
+#define STORE_RECORD_COLUMNS_OF(class_, many_) \
+	"r.id, r.source, r.source_id, " class_ ", r.contact_id, r.alive, r.zombie, " \
 	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
 	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered, r.merged_into, " \
-	"coalesce(s.settings -> 'duplicates' = 'true', false), r.cleared, r.reused_at, r.horizon"
+	many_ ", r.cleared, r.reused_at, r.horizon"
 #define STORE_SOURCE_JOIN \
 	" CROSS JOIN LATERAL (SELECT x.* FROM contactsync.sources x " \
 	"WHERE x.tenant_id = contactsync.current_tenant() AND x.name = r.source OFFSET 0) AS s "
@@ -166,6 +168,7 @@ typedef struct StoreMapping
 	Jsonb	   *map;			/* NULL = canonical */
 	ContactClaims covers;		/* what a mapped snapshot speaks about */
 	StrView		source_class;
+	bool		many_per_source;	/* see StoreRecord */
 } StoreMapping;
 
 /* Of the sources named, sorted; the result lives in the current context. */

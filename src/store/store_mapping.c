@@ -30,7 +30,8 @@ set_mapping(StoreMapping *m, uint64 row, int col)
 StoreMapping *
 store_load_mappings(StoreArray *sources, int *nmappings)
 {
-	uint64		n = store_run("SELECT s.name, c.spec ->> 'driver', c.spec -> 'map', s.class FROM contactsync.sources s "
+	uint64		n = store_run("SELECT s.name, c.spec ->> 'driver', c.spec -> 'map', s.class, "
+							  "coalesce(s.settings -> 'duplicates' = 'true', false) FROM contactsync.sources s "
 							  "CROSS JOIN LATERAL contactsync._connector(s.connector) AS c (spec) "
 							  "WHERE s.tenant_id = contactsync.current_tenant() AND s.name = ANY ($1) ORDER BY s.name",
 							  1, (StoreArray *[]) {sources});
@@ -38,9 +39,12 @@ store_load_mappings(StoreArray *sources, int *nmappings)
 
 	for (uint64 i = 0; i < n; i++)
 	{
+		bool		isnull;
+
 		mappings[i].source = store_text(i, 1);
 		set_mapping(&mappings[i], i, 2);
 		mappings[i].source_class = store_text(i, 4);
+		mappings[i].many_per_source = DatumGetBool(store_value(i, 5, &isnull));
 	}
 	*nmappings = n;
 	return mappings;

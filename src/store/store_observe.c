@@ -203,7 +203,6 @@ begin_records(StoreRecord *records, int nrecords, Event **events, int nevents)
 		r->id = store_int8(n++, 1);
 		r->source = events[i]->source;
 		r->source_id = events[i]->source_id;
-		r->source_class = events[i]->mapping->source_class;
 		merge_record_init(&r->m);
 		r->horizon = r->was_reused = MERGE_TIME_MIN;
 		r->fresh = r->relink = true;
@@ -244,11 +243,11 @@ load_records(Event **events, int nevents, Records *result)
 	result->row = palloc(sizeof(int64) * Max(n, 1));
 	for (int i = 0; i < n; i++)
 		result->row[i] = -1;
-	n = store_run("SELECT " STORE_RECORD_COLUMNS ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+	/* what is the source's is known from its mapping */
+	n = store_run("SELECT " STORE_RECORD_COLUMNS_OF("NULL::pg_catalog.text", "false") ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
 				  "WITH ORDINALITY AS u (source, source_id, i) CROSS JOIN LATERAL (SELECT x.* FROM contactsync.records x "
 				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.source = u.source AND x.source_id = u.source_id "
-				  "OFFSET 0) AS r"
-				  STORE_SOURCE_JOIN,
+				  "OFFSET 0) AS r",
 				  2, (StoreArray *[]) {&sources, &ids});
 	for (int i = 0; i < n; i++)
 	{
@@ -259,6 +258,11 @@ load_records(Event **events, int nevents, Records *result)
 	}
 	result->rows = SPI_tuptable;
 	begin_records(records, result->n, events, nevents);
+	for (int i = 0; i < nevents; i++)
+	{
+		records[events[i]->record].source_class = events[i]->mapping->source_class;
+		records[events[i]->record].many_per_source = events[i]->mapping->many_per_source;
+	}
 }
 
 /* Read all of a record that something new is said of. */
@@ -692,9 +696,13 @@ report_uncovered(const StoreRecord *records, int nrecords)
 
 /* Take applied events out of the inbox, and leave the others with their reason. */
 static void
-settle_inbox(StoreArray *applied, StoreArray *failed, StoreArray *codes, StoreArray *reasons)
+settle_inbox(StoreArray *applied, StoreArray *places, StoreArray *failed, StoreArray *codes, StoreArray *reasons)
 {
-	if (applied->n > 0)
+	/* by where they were read, which holds as long as the snapshot does; the ids are for whom nobody should have moved */
+	if (applied->n > 0 &&
+		store_run("DELETE FROM contactsync.inbox i USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (id, place) "
+				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.ctid = u.place AND i.id = u.id",
+				  2, (StoreArray *[]) {applied, places}) < (uint64) applied->n)
 		store_run("DELETE FROM contactsync.inbox i USING " STORE_EACH(1)
 				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.x",
 				  1, (StoreArray *[]) {applied});
@@ -723,7 +731,7 @@ store_reject(int64 inbox_id, const char *code, const char *reason)
 	store_array_add(&failed, Int64GetDatum(inbox_id), false);
 	store_array_add(&codes, CStringGetTextDatum(code), false);
 	store_array_add(&reasons, CStringGetTextDatum(reason), false);
-	settle_inbox(&applied, &failed, &codes, &reasons);
+	settle_inbox(&applied, NULL, &failed, &codes, &reasons);
 }
 
 /* What a batch reads into memory, but for its last event. */
@@ -758,6 +766,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	StoreMapping *mappings;
 	int			nmappings;
 	StoreArray	applied;
+	StoreArray	places;
 	StoreArray	failed;
 	StoreArray	codes;
 	StoreArray	reasons;
@@ -772,6 +781,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	store_array_init(&max, INT4OID);
 	store_array_add(&max, Int32GetDatum(limit), false);
 	store_array_init(&applied, INT8OID);
+	store_array_init(&places, TIDOID);
 	store_array_init(&failed, INT8OID);
 	store_array_init(&codes, TEXTOID);
 	store_array_init(&reasons, TEXTOID);
@@ -783,7 +793,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 	/* past the position, so that no batch walks over what those before it deleted */
 	n = store_run("SELECT id, source, source_id, kind, version, seq, created, coverage, payload, sighted, "
-				  "inferred, received_at, source_modified, tolerance, run, origins FROM contactsync.inbox "
+				  "inferred, received_at, source_modified, tolerance, run, origins, ctid FROM contactsync.inbox "
 				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL AND id > ($2)[1] "
 				  "ORDER BY id LIMIT ($1)[1]", 2, (StoreArray *[]) {&max, &position});
 	n = limit_payloads(n);
@@ -807,6 +817,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 		Event	   *e = &events[nevents];
 		ContactError error;
 		StrView		text;
+		bool		isnull;
 
 		CHECK_FOR_INTERRUPTS();
 		if (read_event(row, e, store_find_mapping(mappings, nmappings, store_text(row, 2)), scratch, &error))
@@ -814,6 +825,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 			sorted[nevents] = e;
 			nevents++;
 			store_array_add(&applied, Int64GetDatum(e->inbox_id), false);
+			store_array_add(&places, store_value(row, 17, &isnull), false);
 			continue;
 		}
 		store_array_add(&failed, Int64GetDatum(e->inbox_id), false);
@@ -868,6 +880,6 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 		store_save_evidence(&evidence, *records, *nrecords);
 		report_uncovered(*records, *nrecords);
 	}
-	settle_inbox(&applied, &failed, &codes, &reasons);
+	settle_inbox(&applied, &places, &failed, &codes, &reasons);
 	return nevents;
 }
