@@ -977,7 +977,7 @@ class Resolver:
             value = established([(r, runs_of(r)) for r in self.live if rule.admits(r.key[0])], LEAD.get(unit))
             # DESIGN is silent on an established value that nobody holds any more, and reads "the least in the tie
             # order" where there never was one; chosen: in both cases the first in the order of the claims
-            best = next((c for c in claims if c.value == value), claims[0])
+            best = next((c for c in claims if value is not None and c.value == value), claims[0])
         else:
             best = claims[0]
         return best if best.value is not None else None
