@@ -11,10 +11,11 @@
 
 /*
  * Let a claim win a cell: its items, and what agreeing claims add to a group.  What
- * is in review adds nothing, unless the question is only about a clear.
+ * is disputed adds nothing; where the question is about a clear or a decision, the
+ * claims do as without it.
  */
 static void
-take(MergeResolver *s, int winner, bool asked)
+take(MergeResolver *s, int winner, bool disputed)
 {
 	const ContactItem *have[CF_COUNT] = {NULL};
 	MergeClaim *w = &s->claims[winner];
@@ -30,7 +31,7 @@ take(MergeResolver *s, int winner, bool asked)
 	{
 		MergeClaim	   *c = &s->claims[i];
 		bool		agrees = c->verdict == MV_LOST || c->verdict == MV_INCOMPLETE ||
-			(c->verdict == MV_IN_REVIEW && asked);
+			(c->verdict == MV_IN_REVIEW && !disputed);
 
 		for (int k = 0; k < c->nitems && agrees; k++)
 			agrees = !have[c->items[k]->field] ||
@@ -114,7 +115,7 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 	if (decision)
 		merge_decide(s, decision);
 	else if (distinct > 0)
-		take(s, winner, asked);
+		take(s, winner, rule->kind == MR_MANUAL_REVIEW && distinct > 1);
 	merge_explain_claims(s, lead, key, decision);
 }
 
