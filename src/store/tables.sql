@@ -85,6 +85,7 @@ CREATE TABLE contactsync.runs (
 	certificate_applied boolean NOT NULL DEFAULT false,
 	attempt       integer NOT NULL DEFAULT 0,
 	last_inbox_id bigint,
+	missed        bigint NOT NULL DEFAULT 0,
 	held_deletes  bigint NOT NULL DEFAULT 0,
 	error_code    text,
 	error         text,
@@ -95,6 +96,7 @@ CREATE INDEX runs_open_idx ON contactsync.runs (tenant_id, id) WHERE state IN ('
 COMMENT ON TABLE contactsync.runs IS 'Every read of a source, with its certificate of completeness or the reason why it failed.';
 COMMENT ON COLUMN contactsync.runs.stamp IS 'Server time at which the read began: the version of what it saw where the provider gives none, and of deletes by absence.';
 COMMENT ON COLUMN contactsync.runs.certified IS 'The source was read completely: all pages, last token, no error.';
+COMMENT ON COLUMN contactsync.runs.missed IS 'Live records that it did not show, and that it alone does not prove deleted: the next poll reads everything again.';
 COMMENT ON COLUMN contactsync.runs.held_deletes IS 'Deletes by absence that are too many to be believed unasked: see approve_run().';
 COMMENT ON COLUMN contactsync.runs.progress IS 'Where an interrupted run goes on: page position and what the connector needs.';
 

@@ -153,12 +153,15 @@ CREATE FUNCTION contactsync._requeue_runs() RETURNS void
 	UPDATE contactsync.runs SET state = 'queued' WHERE tenant_id = contactsync.current_tenant() AND state = 'running'
 $$;
 
--- Is it time for a full read again, because the connector asks for one now and then?
+-- Is it time for a full read again, because the connector asks for one now and then, or because the last one did
+-- not show somebody and one alone proves nothing?
 CREATE FUNCTION contactsync._full_is_due(s contactsync.sources) RETURNS boolean
 	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
-	SELECT (contactsync._connector(s.connector) ->> 'full_every')::interval < pg_catalog.clock_timestamp() -
-		(SELECT pg_catalog.max(r.stamp) FROM contactsync.runs r
-		 WHERE r.tenant_id = contactsync.current_tenant() AND r.source = s.name AND r.certified)
+	SELECT coalesce((contactsync._connector(s.connector) ->> 'full_every')::interval < pg_catalog.clock_timestamp() - r.stamp, false)
+		OR r.missed > 0
+	FROM contactsync.runs r
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.source = s.name AND r.certified
+	ORDER BY r.stamp DESC LIMIT 1
 $$;
 
 CREATE FUNCTION contactsync._queue_polls() RETURNS void
@@ -327,15 +330,15 @@ BEGIN
 END
 $$;
 
--- A record is gone if this certificate did not show it, nor, where the connector asks for more than one, those before
--- it: the start of the earliest of them. NULL = there are not as many.
+-- A record is gone if this certificate did not show it, nor the one before it, or as many as the connector asks for:
+-- the start of the earliest of them. NULL = there are not as many.
 CREATE FUNCTION contactsync._absent_since(r contactsync.runs) RETURNS timestamptz
 	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
 	SELECT x.stamp FROM contactsync.runs x
 	WHERE x.tenant_id = contactsync.current_tenant() AND x.source = r.source AND x.certified AND x.stamp <= r.stamp
 	ORDER BY x.stamp DESC
 	OFFSET coalesce((SELECT (contactsync._connector(s.connector) ->> 'misses')::integer FROM contactsync.sources s
-		WHERE s.tenant_id = contactsync.current_tenant() AND s.name = r.source), 1) - 1 LIMIT 1
+		WHERE s.tenant_id = contactsync.current_tenant() AND s.name = r.source), 2) - 1 LIMIT 1
 $$;
 
 -- What a certificate proves: who was seen, and who is gone. Called by process()
@@ -347,6 +350,7 @@ DECLARE
 	since timestamptz;
 	once_deleted bigint[];
 	alive bigint;
+	unseen bigint;
 	gone bigint;
 	result boolean := false;
 BEGIN
@@ -371,9 +375,10 @@ BEGIN
 			PERFORM contactsync._note_absent(r);
 		END IF;
 		since := contactsync._absent_since(r);
-		SELECT pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < since) AND c.last_effective < since
-			AND c.first_known_at < since)
-		INTO alive, gone FROM contactsync.records c
+		SELECT pg_catalog.count(*),
+			pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp AND c.first_known_at < r.stamp),
+			pg_catalog.count(*) FILTER (WHERE (c.seen_at IS NULL OR c.seen_at < since) AND c.last_effective < since AND c.first_known_at < since)
+		INTO alive, unseen, gone FROM contactsync.records c
 		WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive;
 		IF gone > GREATEST(10, alive / 5) OR (gone > 0 AND NOT EXISTS (SELECT FROM contactsync.source_items i
 				WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id)) THEN
@@ -382,7 +387,7 @@ BEGIN
 			PERFORM contactsync._delete_absent(r);
 			result := true;
 		END IF;
-		UPDATE contactsync.runs x SET certificate_applied = true WHERE x.tenant_id = contactsync.current_tenant() AND x.id = r.id;
+		UPDATE contactsync.runs x SET certificate_applied = true, missed = unseen - gone WHERE x.tenant_id = contactsync.current_tenant() AND x.id = r.id;
 	END LOOP;
 	RETURN result;
 END

@@ -87,7 +87,7 @@ sql(q{UPDATE sources SET "cursor" = jsonb_set("cursor", '{token}', '"http://radi
 is(dav('DELETE', "$book/$href"), 200, 'a card is deleted meanwhile');
 ($state, $run) = run_source('direct');
 is("$state " . sql("SELECT kind, cause, certified FROM runs WHERE id = $run"), 'succeeded full|cursor lost|t', 'the run becomes a full one');
-ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$href'}), 'which finds what is absent');
+ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$href'}), 'in which the server still names who was deleted');
 is((run_source('direct'))[0], 'succeeded', 'and has a token again');
 
 # ---- somebody is absent, and all others are as they were ----
@@ -96,7 +96,13 @@ unlink "$dir/radicale/data/collection-root/ann/contacts/$absent" or die $!;
 system('rm', '-rf', "$dir/radicale/data/collection-root/ann/contacts/.Radicale.cache");
 ($state, $run) = run_source('direct', 1);
 is(sql("SELECT items, held_deletes FROM runs WHERE id = $run"), '0|0', 'a full read that brings nothing new is no empty list');
-ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$absent'}), 'who is absent is deleted');
+is(sql(qq{SELECT alive FROM records WHERE source = 'direct' AND source_id = '$absent'}), 't', 'who is absent once lives');
+is(sql("SELECT missed FROM runs WHERE id = $run"), '1', 'and is counted');
+# with nothing but polls, the next one reads everything
+sql(q{SELECT alter_source('direct', '{"poll": "1 h"}'); UPDATE sources SET next_poll_at = clock_timestamp() WHERE name = 'direct'});
+ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$absent'}), 'who is absent twice is deleted');
+is(sql(q{SELECT kind, cause, certified, missed FROM runs WHERE source = 'direct' ORDER BY id DESC LIMIT 1}), 'full|schedule|t|0', 'by a full read that a poll made');
+sql(q{SELECT alter_source('direct', '{"poll": false}')});
 
 # ---- groups, rubbish, no rights ----
 dav('PUT', "$book/group.vcf", join("\r\n", 'BEGIN:VCARD', 'VERSION:3.0', 'UID:g', 'N:;;;;', 'FN:Friends', 'X-ADDRESSBOOKSERVER-KIND:group', 'END:VCARD', ''));
