@@ -54,8 +54,42 @@ SELECT contactsync._edit('DELETE', NULL, NULL, NULL, NULL);
 ROLLBACK TO s;
 SELECT contactsync._edit('INSERT', NULL, NULL, NULL, NULL);
 ROLLBACK TO s;
+-- nothing is no contact
+SELECT * FROM contactsync.explain(NULL, NULL);
+ROLLBACK TO s;
+SELECT count(*) FROM contactsync.find(NULL);
+SELECT contactsync.current_contact(NULL), contactsync.contact_as_of(NULL, NULL);
+SELECT contactsync.split_contact(NULL, NULL);
+ROLLBACK TO s;
+SELECT contactsync.link_records(NULL, NULL);
+ROLLBACK TO s;
+SELECT contactsync.undo(NULL);
+ROLLBACK TO s;
+\set VERBOSITY sqlstate
+SELECT contactsync.resolve_conflict(min(id), -2147483648) FROM contactsync.conflicts;
+\set VERBOSITY terse
+ROLLBACK TO s;
 \set ON_ERROR_STOP 1
 RESET ROLE;
+-- whoever may call what, with nothing at all: an error or an answer, and a server that lives
+DO $$
+DECLARE
+	f record;
+BEGIN
+	FOR f IN SELECT p.oid, p.proname, (SELECT pg_catalog.string_agg('NULL::' || pg_catalog.format_type(t, NULL), ', ' ORDER BY i)
+				FROM pg_catalog.unnest(p.proargtypes::oid[]) WITH ORDINALITY a (t, i)) AS args
+		FROM pg_proc p WHERE p.pronamespace = 'contactsync'::regnamespace AND p.prokind = 'f' AND NOT p.proisstrict
+			AND 'internal'::regtype <> ALL (p.proargtypes::oid[]) AND p.prorettype <> 'trigger'::regtype
+	LOOP
+		BEGIN
+			EXECUTE format('SELECT count(*) FROM contactsync.%I(%s) x', f.proname, f.args);
+			RAISE division_by_zero; -- and undone
+		EXCEPTION WHEN OTHERS THEN
+			NULL;
+		END;
+	END LOOP;
+END
+$$;
 SELECT * FROM contactsync.verify();
 ROLLBACK;
 DROP ROLE cs_rights_app, cs_rights_analyst;

@@ -68,7 +68,7 @@ CREATE FUNCTION contactsync._find(key text) RETURNS SETOF uuid
 	GROUP BY r.contact_id ORDER BY r.contact_id
 $$;
 CREATE FUNCTION contactsync.find(key text) RETURNS SETOF uuid
-	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
+	LANGUAGE C STABLE STRICT PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.find(text) IS
 	'Ids of the contacts that a mail address, an international phone number, a source''s own id of a record (of one merged away at the source, too) or an exclusive id belongs to.';
 

@@ -421,6 +421,11 @@ call_one(FunctionCallInfo fcinfo, GuardTarget *target)
 	LOCAL_FCINFO(inner, FUNC_MAX_ARGS);
 	Datum		result;
 
+	/* nobody else looks after that for a function that is called directly */
+	for (int i = 0; target->body.fn_strict && i < target->nargs; i++)
+		if (PG_ARGISNULL(i))
+			PG_RETURN_NULL();
+
 	InitFunctionCallInfoData(*inner, &target->body, target->nargs,
 							 fcinfo->fncollation, NULL, NULL);
 	memcpy(inner->args, fcinfo->args, sizeof(NullableDatum) * target->nargs);

@@ -41,8 +41,8 @@ BEGIN
 			HINT = 'The value null as JSON decides that there is none.';
 	END IF;
 	IF candidate IS NOT NULL THEN
-		chosen := c.candidates -> (candidate - 1);
-		IF chosen IS NULL OR candidate < 1 THEN
+		chosen := CASE WHEN candidate >= 1 THEN c.candidates -> (candidate - 1) END;
+		IF chosen IS NULL THEN
 			RAISE EXCEPTION 'conflict % has no candidate %', conflict, candidate USING ERRCODE = 'invalid_parameter_value',
 				HINT = 'Candidates are numbered from 1.';
 		END IF;

@@ -126,7 +126,7 @@ store_explain_sql(PG_FUNCTION_ARGS)
 		elog(ERROR, "could not connect to SPI");
 	store_policy(&policy);
 	store_array_init(&contact, UUIDOID);
-	store_array_add(&contact, PG_GETARG_DATUM(0), false);
+	store_array_add(&contact, PG_GETARG_DATUM(0), PG_ARGISNULL(0));
 	store_array_init(&records, INT8OID);
 	if (store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN
 				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = ("
