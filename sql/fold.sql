@@ -233,4 +233,49 @@ SELECT process();
 SELECT state::jsonb - '_provenance' AS state FROM records;
 CALL forget();
 
+-- a source that keeps the history of its fields: since when they have their values takes the place of an estimate
+CREATE FUNCTION dated(payload jsonb, at integer, changed jsonb, kind text DEFAULT 'snapshot') RETURNS bigint LANGUAGE sql AS $$
+	SELECT contactsync.ingest('crm', 'r', payload, day(at), kind, changed => changed)
+$$;
+CREATE VIEW dates AS SELECT p.key, p.value ->> 'changed_at' AS changed_at, p.value ->> 'as_of' AS as_of, p.value -> 'flags' ? 'estimate' AS estimate
+	FROM contactsync.records r, jsonb_each(contactsync.contact_provenance(r.state)) p WHERE p.key ~ '^(title|note|emails|metadata)' AND r.state::jsonb ? split_part(p.key, ':', 1);
+SELECT dated('{"title": "CTO", "note": "a", "emails": ["a@x.org", "b@x.org"], "metadata": {"k": 1, "j": 2}}', 5,
+	'{"title": "2025-12-24T12:00:00Z", "note": "2026-02-01", "emails": "2026-01-02 01:00+01", "metadata.k": "2026-01-03"}') > 0;
+SELECT process();
+SELECT * FROM dates ORDER BY key;
+-- it is known as soon as it is said, of the same value; what was witnessed stays so
+SELECT dated('{"title": "CTO", "note": "b", "emails": ["a@x.org", "b@x.org"], "metadata": {"k": 1, "j": 2}}', 7,
+	'{"title": "2026-01-01", "note": "2026-01-02", "metadata.j": "2026-01-04"}') > 0;
+SELECT process();
+SELECT * FROM dates ORDER BY key;
+SELECT * FROM verify();
+-- of one that was said before
+SELECT dated('{"title": "CTO", "note": "b"}', 4, '{"title": "2025-11-11"}') > 0;
+SELECT process();
+SELECT * FROM dates WHERE key = 'title';
+-- with another history it is another observation, and with none the one that it always was
+SELECT dated('{"title": "CTO", "note": "b"}', 4, '{}') > 0, dated('{"title": "CTO", "note": "b"}', 4, NULL) > 0;
+SELECT process();
+SELECT count(*), count(changed) FROM observations;
+SELECT cardinality(ingest_batch('crm', '[{"source_id": "s", "version": "2026-01-02", "payload": {"title": "x"}, "changed": {"title": "2025-01-01"}},
+	{"source_id": "t", "version": "2026-01-02", "payload": {"title": "x"}}]'));
+SELECT cardinality(ingest_batch('crm', '[{"source_id": "u", "version": "2026-01-02", "payload": {"title": "x"}, "changed": {"title": "2025-01-01"}, "idempotency_key": "1"}]'));
+SELECT process();
+SELECT source_id, contact_provenance(state) -> 'title' ->> 'changed_at' AS changed_at FROM records ORDER BY 1;
+-- a base knows it
+SELECT compact(day(6)) > 0;
+SELECT * FROM verify();
+SELECT * FROM dates WHERE key IN ('title', 'metadata:k') AND as_of > '2026-01-07' ORDER BY key;
+
+SAVEPOINT s;
+\set SHOW_CONTEXT never
+SELECT dated('{}', 1, '[]');
+ROLLBACK TO s;
+SELECT dated('{}', 1, '{"titel": "2026-01-01"}');
+ROLLBACK TO s;
+SELECT dated('{}', 1, '{"title": "yesterdayish"}');
+ROLLBACK TO s;
+SELECT dated('{}', 1, '{"title": 1}');
+ROLLBACK TO s;
+SELECT ingest_batch('crm', '[{"source_id": "u", "version": "2026-01-02", "payload": {}, "changed": {"title": "infinity"}}]');
 ROLLBACK;

@@ -66,6 +66,13 @@ typedef struct MergeObservation
 		StrView		key;		/* of an element; absent = of the field */
 		StrView		record;		/* merge_origin_name() of whose claim was written */
 	}		   *origins;
+	int			nchanges;		/* when the source says that fields got their values */
+	struct MergeChange
+	{
+		ContactField field;
+		StrView		key;		/* of an element; absent = of the field */
+		int64		at;
+	}		   *changes;
 	const MergeBase *base;		/* of a base, whose claims are the state */
 } MergeObservation;
 

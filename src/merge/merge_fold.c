@@ -194,6 +194,32 @@ begin_run(ContactValue *next, const MergeObservation *o, const ContactItem *item
 		put_cell(next, item, source, o->effective, o->effective, flags);
 }
 
+/*
+ * A source that keeps the history of its fields knows since when a cell is as it is:
+ * that takes the place of an estimate.  It was not after it was seen.
+ */
+static void
+date_estimate(const MergeObservation *o, ContactStamp *stamp, const ContactItem *item)
+{
+	const struct MergeChange *change = NULL;
+
+	if (!(stamp->flags & CS_ESTIMATE) || (stamp->flags & CS_DERIVED))
+		return;
+	for (int i = 0; i < o->nchanges; i++)
+	{
+		if (o->changes[i].field != item->field ||
+			(o->changes[i].key.len > 0 && !strview_same(o->changes[i].key, item->key)))
+			continue;
+		/* of the element rather than of its list */
+		if (change == NULL || o->changes[i].key.len > 0)
+			change = &o->changes[i];
+	}
+	if (change == NULL)
+		return;
+	stamp->changed_at = Min(change->at, stamp->changed_at);
+	stamp->flags &= ~CS_ESTIMATE;
+}
+
 /* Does a claim on a cell go on with the run of equals that the cell has? */
 static bool
 goes_on(const ContactItem *old, const ContactStamp *stamp, const ContactItem *new, bool written)
@@ -309,6 +335,10 @@ apply(MergeRecord *r, const MergeObservation *o, StrView source)
 				strview_cmp(next.items[n].key, said->items[k].key) != 0)
 				next.items[n].flags &= ~CI_PRIMARY;
 	}
+	/* of what it speaks about, since it does so now */
+	for (int n = 0; n < next.nitems && o->nchanges > 0; n++)
+		if (covers(&o->claims, next.items[n].field, next.items[n].key))
+			date_estimate(o, &next.stamps[next.items[n].stamp], &next.items[n]);
 	unsorted = next.items;
 	contact_sort(&next);
 	/* which had room for all that might have come */

@@ -118,6 +118,46 @@ BEGIN
 END
 $$;
 
+-- Since when fields have their values, by field in the form that observations have; NULL if nothing is said of it.
+CREATE FUNCTION contactsync._changed(changed jsonb) RETURNS jsonb
+	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
+DECLARE
+	given record;
+	name text;
+	at timestamptz;
+	result jsonb := '{}';
+BEGIN
+	IF changed IS NULL THEN
+		RETURN NULL;
+	END IF;
+	IF pg_catalog.jsonb_typeof(changed) <> 'object' THEN
+		RAISE EXCEPTION 'changed must be a JSON object' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Its members are times by field, or metadata.<key>: {"title": "2026-01-31T12:00:00Z"}.';
+	END IF;
+	FOR given IN SELECT e.key, e.value FROM pg_catalog.jsonb_each(changed) e LOOP
+		name := (contactsync._coverage(ARRAY[given.key]))[1];
+		IF name IS NULL THEN
+			RAISE EXCEPTION 'unknown field "%" in changed', given.key USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Fields are those of a contact, and metadata.<key>.';
+		END IF;
+		at := NULL;
+		BEGIN
+			IF pg_catalog.jsonb_typeof(given.value) = 'string' THEN
+				at := (given.value #>> '{}')::timestamptz;
+			END IF;
+		EXCEPTION WHEN data_exception THEN
+			NULL;
+		END;
+		IF at IS NULL OR NOT pg_catalog.isfinite(at) THEN
+			RAISE EXCEPTION 'the time of "%" in changed is not a finite time', given.key USING ERRCODE = 'invalid_parameter_value',
+				HINT = 'Give it as text that timestamptz reads.';
+		END IF;
+		result := result || pg_catalog.jsonb_build_object(name, at);
+	END LOOP;
+	RETURN NULLIF(result, '{}');
+END
+$$;
+
 CREATE FUNCTION contactsync._require_source(source text) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL UNSAFE AS $$
 BEGIN
@@ -130,14 +170,18 @@ END
 $$;
 
 CREATE FUNCTION contactsync._ingest(source text, source_id text, payload jsonb, version timestamptz, kind text,
-	seq bigint, idempotency_key text, coverage text[], created timestamptz) RETURNS bigint
+	seq bigint, idempotency_key text, coverage text[], created timestamptz, changed jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
+	since jsonb;
 	result bigint;
 BEGIN
 	PERFORM contactsync._require_active();
 	PERFORM contactsync._require_source(source);
 	PERFORM contactsync._refuse_event(contactsync._event_fault(source_id, version, kind, seq, coverage, created), kind);
+	IF changed IS NOT NULL THEN
+		since := contactsync._changed(changed);
+	END IF;
 	IF pg_catalog.pg_column_size(payload) > pg_catalog.pg_size_bytes(pg_catalog.current_setting('contactsync.max_payload')) THEN
 		PERFORM contactsync._refuse_event('size', kind);
 	END IF;
@@ -152,18 +196,19 @@ BEGIN
 			RETURN result;
 		END IF;
 	END IF;
-	INSERT INTO contactsync.inbox AS i (id, source, source_id, kind, version, seq, created, coverage, payload, idempotency_key)
+	INSERT INTO contactsync.inbox AS i (id, source, source_id, kind, version, seq, created, coverage, payload, idempotency_key, changed)
 	VALUES (coalesce(result, pg_catalog.nextval('contactsync.inbox_id_seq')), _ingest.source, _ingest.source_id, _ingest.kind,
-		_ingest.version, _ingest.seq, _ingest.created, contactsync._coverage(_ingest.coverage), _ingest.payload, _ingest.idempotency_key)
+		_ingest.version, _ingest.seq, _ingest.created, contactsync._coverage(_ingest.coverage), _ingest.payload, _ingest.idempotency_key, since)
 	RETURNING i.id INTO result;
 	RETURN result;
 END
 $$;
 CREATE FUNCTION contactsync.ingest(source text, source_id text, payload jsonb, version timestamptz, kind text DEFAULT 'snapshot',
-	seq bigint DEFAULT 0, idempotency_key text DEFAULT NULL, coverage text[] DEFAULT NULL, created timestamptz DEFAULT NULL) RETURNS bigint
+	seq bigint DEFAULT 0, idempotency_key text DEFAULT NULL, coverage text[] DEFAULT NULL, created timestamptz DEFAULT NULL,
+	changed jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
-COMMENT ON FUNCTION contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz) IS
-	'Queue what a source says of one of its records at one version, and return the inbox id; kind merge, with the payload {"into": "<id>"}, says that it was merged into another of its records and is gone; with an idempotency key used before, the former id and nothing else. A payload that cannot be applied stays in inbox with its reason. Errors: 42704 unknown source, 22023, 22004, 54000, 55000 dormant copy.';
+COMMENT ON FUNCTION contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz, jsonb) IS
+	'Queue what a source says of one of its records at one version, and return the inbox id; kind merge, with the payload {"into": "<id>"}, says that it was merged into another of its records and is gone; with an idempotency key used before, the former id and nothing else. changed: since when fields have their values, {"<field>": "<time>"}, where the source keeps that. A payload that cannot be applied stays in inbox with its reason. Errors: 42704 unknown source, 22023, 22004, 54000, 55000 dormant copy.';
 
 -- An idempotency key makes an event one of its own; without, a batch is one statement.
 CREATE FUNCTION contactsync._ingest_batch(source text, events jsonb) RETURNS bigint[]
@@ -179,7 +224,7 @@ BEGIN
 			HINT = 'Each object is keyed by the names of ingest()''s arguments.';
 	END IF;
 	SELECT k AS name INTO bad FROM pg_catalog.jsonb_array_elements(events) e, pg_catalog.jsonb_object_keys(e) k
-	WHERE k <> ALL (ARRAY['source_id', 'payload', 'version', 'kind', 'seq', 'idempotency_key', 'coverage', 'created']) LIMIT 1;
+	WHERE k <> ALL (ARRAY['source_id', 'payload', 'version', 'kind', 'seq', 'idempotency_key', 'coverage', 'created', 'changed']) LIMIT 1;
 	IF FOUND THEN
 		RAISE EXCEPTION 'unknown argument "%" of an event', bad.name USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'Each object is keyed by the names of ingest()''s arguments.';
@@ -188,26 +233,28 @@ BEGIN
 	PERFORM contactsync._require_source(source);
 	IF EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(events) e WHERE e ? 'idempotency_key') THEN
 		SELECT pg_catalog.array_agg(contactsync._ingest(_ingest_batch.source, x.source_id, x.payload, x.version, coalesce(x.kind, 'snapshot'),
-			coalesce(x.seq, 0), x.idempotency_key, x.coverage, x.created) ORDER BY x.i)
+			coalesce(x.seq, 0), x.idempotency_key, x.coverage, x.created, x.changed) ORDER BY x.i)
 		INTO result
 		FROM (SELECT r.*, e.i FROM pg_catalog.jsonb_array_elements(events) WITH ORDINALITY AS e (event, i),
 			pg_catalog.jsonb_to_record(e.event) AS r (source_id text, payload jsonb, version timestamptz, kind text, seq bigint,
-				idempotency_key text, coverage text[], created timestamptz) ORDER BY e.i) x;
+				idempotency_key text, coverage text[], created timestamptz, changed jsonb) ORDER BY e.i) x;
 		RETURN coalesce(result, '{}');
 	END IF;
 	WITH event AS MATERIALIZED (
-		SELECT e.i, e.source_id, e.payload, e.version, coalesce(e.kind, 'snapshot') AS kind, coalesce(e.seq, 0) AS seq, e.coverage, e.created
+		SELECT e.i, e.source_id, e.payload, e.version, coalesce(e.kind, 'snapshot') AS kind, coalesce(e.seq, 0) AS seq, e.coverage, e.created,
+			e.changed
 		FROM ROWS FROM (pg_catalog.jsonb_to_recordset(events) AS (source_id text, payload jsonb, version timestamptz, kind text,
-			seq bigint, coverage text[], created timestamptz)) WITH ORDINALITY
-			AS e (source_id, payload, version, kind, seq, coverage, created, i)),
+			seq bigint, coverage text[], created timestamptz, changed jsonb)) WITH ORDINALITY
+			AS e (source_id, payload, version, kind, seq, coverage, created, changed, i)),
 	fault AS MATERIALIZED (
 		SELECT f.fault, e.kind FROM event e CROSS JOIN LATERAL (
 			SELECT CASE WHEN pg_catalog.pg_column_size(e.payload) > max_payload THEN 'size'
 				ELSE contactsync._event_fault(e.source_id, e.version, e.kind, e.seq, e.coverage, e.created) END) AS f (fault)
 		WHERE f.fault <> '' ORDER BY e.i LIMIT 1),
 	stored AS (
-		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, coverage, payload)
-		SELECT _ingest_batch.source, e.source_id, e.kind, e.version, e.seq, e.created, contactsync._coverage(e.coverage), e.payload
+		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, coverage, payload, changed)
+		SELECT _ingest_batch.source, e.source_id, e.kind, e.version, e.seq, e.created, contactsync._coverage(e.coverage), e.payload,
+			CASE WHEN e.changed IS NOT NULL THEN contactsync._changed(e.changed) END
 		FROM event e WHERE NOT EXISTS (SELECT FROM fault) ORDER BY e.i RETURNING i.id)
 	SELECT f.fault, f.kind, (SELECT pg_catalog.array_agg(s.id ORDER BY s.id) FROM stored s) AS ids
 	INTO bad FROM (SELECT) AS one LEFT JOIN fault f ON true;
@@ -274,7 +321,7 @@ COMMENT ON PROCEDURE contactsync.drain() IS
 GRANT EXECUTE ON FUNCTION contactsync._process_step(integer) TO contactsync_app, contactsync_admin;
 GRANT EXECUTE ON PROCEDURE contactsync.drain() TO contactsync_app, contactsync_admin;
 GRANT EXECUTE ON FUNCTION
-	contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz),
+	contactsync.ingest(text, text, jsonb, timestamptz, text, bigint, text, text[], timestamptz, jsonb),
 	contactsync.ingest_batch(text, jsonb),
 	contactsync.process(integer)
 	TO contactsync_app, contactsync_admin, contactsync_worker;

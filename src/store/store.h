@@ -248,6 +248,7 @@ extern void store_refold(StoreArray *record_ids, int64 cause_id, bool restamp,
 						 StoreRecord **records, int *nrecords);
 /* store_claims.c: whose claims a write of ours was made of, as it is stored */
 extern void store_read_origins(Datum origins, MergeObservation *o);
+extern void store_read_changed(Datum changed, MergeObservation *o);
 /* store_compact.c: what a base has beside its state, as it is stored */
 extern MergeBase *store_read_base(StrView stored);
 /* Is this the digest of one of the observations that the base stands for? */

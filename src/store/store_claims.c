@@ -6,8 +6,10 @@
 
 #include "common/cryptohash.h"
 #include "common/sha2.h"
+#include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
+#include "utils/timestamp.h"
 
 #include "compat.h"
 #include "store/store.h"
@@ -52,6 +54,51 @@ store_read_origins(Datum origins, MergeObservation *o)
 	}
 }
 
+/* {"<field>" or "<field>:<key>": "<time>", ...}, which _changed has made */
+void
+store_read_changed(Datum changed, MergeObservation *o)
+{
+	JsonbIterator *it = JsonbIteratorInit(&DatumGetJsonbP(changed)->root);
+	JsonbIteratorToken token;
+	JsonbValue	v;
+
+	o->changes = palloc0(sizeof(*o->changes) * Max(JsonContainerSize(&DatumGetJsonbP(changed)->root), 1));
+	while ((token = JsonbIteratorNext(&it, &v, true)) != WJB_DONE)
+	{
+		StrView		s = strview(v.type == jbvString ? v.val.string.val : NULL, v.type == jbvString ? v.val.string.len : 0);
+		const char *colon = s.len > 0 ? memchr(s.ptr, ':', s.len) : NULL;
+
+		if (token == WJB_KEY)
+		{
+			struct MergeChange *change = &o->changes[o->nchanges++];
+
+			change->field = contact_field_lookup(s.ptr, colon ? colon - s.ptr : s.len);
+			change->key = colon ? strview(colon + 1, s.ptr + s.len - colon - 1) : strview(NULL, 0);
+		}
+		else if (token == WJB_VALUE)
+			o->changes[o->nchanges - 1].at =
+				DatumGetTimestampTz(DirectFunctionCall3(timestamptz_in, CStringGetDatum(pnstrdup(s.ptr, s.len)),
+														ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
+	}
+}
+
+static bool
+digest_changes(pg_cryptohash_ctx *ctx, const MergeObservation *o)
+{
+	bool		ok = o->nchanges == 0 || pg_cryptohash_update(ctx, (const uint8 *) "changed", 7) == 0;
+
+	for (int i = 0; i < o->nchanges && ok; i++)
+	{
+		const struct MergeChange *change = &o->changes[i];
+		uint8		field = change->field;
+
+		ok = pg_cryptohash_update(ctx, &field, 1) == 0 &&
+			pg_cryptohash_update(ctx, (const uint8 *) change->key.ptr, change->key.len) == 0 &&
+			pg_cryptohash_update(ctx, (const uint8 *) &change->at, sizeof(change->at)) == 0;
+	}
+	return ok;
+}
+
 static bool
 digest_origins(pg_cryptohash_ctx *ctx, const MergeObservation *o)
 {
@@ -87,6 +134,7 @@ digest(MergeObservation *o, const ContactClaims *said, const Contact *claims)
 		pg_cryptohash_update(ctx, (const uint8 *) claims, VARSIZE(claims)) == 0 &&
 		pg_cryptohash_update(ctx, (const uint8 *) o->into.ptr, o->into.len) == 0 &&
 		digest_origins(ctx, o) &&
+		digest_changes(ctx, o) &&
 		pg_cryptohash_final(ctx, result, sizeof(result)) == 0;
 	pg_cryptohash_free(ctx);
 	if (!ok)

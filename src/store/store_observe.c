@@ -33,6 +33,7 @@ typedef struct Event
 	int			record;			/* index of its record */
 	bool		stored;			/* was not known before */
 	Datum		origins;		/* of a write of ours */
+	Datum		changed;		/* since when fields have their values; 0 = not given */
 	bool		late;			/* not newer than what was compacted */
 	bool		more;			/* asserts a key that its record did not show then */
 	int64		received;		/* its receipt, and what a clock might then run ahead */
@@ -150,6 +151,11 @@ read_event(uint64 row, Event *e, const StoreMapping *mapping, MemoryContext scra
 		store_read_origins(e->origins, &e->o);
 		mapping = &canonical;
 	}
+	e->changed = store_value(row, 18, &isnull);
+	if (!isnull)
+		store_read_changed(e->changed, &e->o);
+	else
+		e->changed = (Datum) 0;
 	e->coverage = store_value(row, 8, &isnull);
 	e->has_coverage = !isnull;
 	return store_read_claims(&e->o, mapping, e->has_payload ? &e->payload : NULL, e->has_coverage ? &e->coverage : NULL,
@@ -467,7 +473,8 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		{"seq", INT8OID}, {"digest", BYTEAOID}, {"created", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID},
 		{"inferred", BOOLOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}, {"payload", JSONBOID},
 		{"run", INT8OID}, {"inbox_id", INT8OID}, {"received_at", TIMESTAMPTZOID}, {"tolerance", INTERVALOID},
-		{"merged_into", TEXTOID}, {"origins", JSONBOID}, {"late", BOOLOID}, {"coverage", TEXTARRAYOID}
+		{"merged_into", TEXTOID}, {"origins", JSONBOID}, {"late", BOOLOID}, {"coverage", TEXTARRAYOID},
+		{"changed", JSONBOID}
 	};
 	StoreRows	rows;
 
@@ -512,15 +519,19 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 			store_put(&rows, e->coverage);
 		else
 			store_put_null(&rows);
+		if (e->changed != (Datum) 0)
+			store_put(&rows, e->changed);
+		else
+			store_put_null(&rows);
 		/* what is late is kept, and no more */
 		e->stored = !e->late;
 	}
 	store_run_rows("INSERT INTO contactsync.observations "
 				   "(record_id, kind, version, effective, seq, digest, created, source_modified, "
-				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, origins, late, coverage) "
+				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, origins, late, coverage, changed) "
 				   "SELECT u.record_id, u.kind, u.version, u.effective, u.seq, u.digest, u.created, u.source_modified, "
 				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into, "
-				   "u.origins, u.late, u.coverage FROM u",
+				   "u.origins, u.late, u.coverage, u.changed FROM u",
 				   &rows);
 }
 
@@ -793,7 +804,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 	/* past the position, so that no batch walks over what those before it deleted */
 	n = store_run("SELECT id, source, source_id, kind, version, seq, created, coverage, payload, sighted, "
-				  "inferred, received_at, source_modified, tolerance, run, origins, ctid FROM contactsync.inbox "
+				  "inferred, received_at, source_modified, tolerance, run, origins, ctid, changed FROM contactsync.inbox "
 				  "WHERE tenant_id = contactsync.current_tenant() AND failed_at IS NULL AND id > ($2)[1] "
 				  "ORDER BY id LIMIT ($1)[1]", 2, (StoreArray *[]) {&max, &position});
 	n = limit_payloads(n);

@@ -92,7 +92,7 @@ read_observations(Remap *m, StoreArray *records, int *count)
 	mappings = store_load_mappings(&sources, &nmappings);
 	mapping = store_find_mapping(mappings, nmappings, m->source);
 	n = store_run("SELECT o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, o.created, "
-				  "o.source_modified, o.id, o.received_at, o.payload, o.coverage FROM "
+				  "o.source_modified, o.id, o.received_at, o.payload, o.coverage, o.changed FROM "
 				  STORE_EACH_ROW(1, "observations", "record_id", "o")
 				  /* what we wrote is in our own form */
 				  "WHERE o.origins IS NULL ORDER BY o.record_id, o.id",
@@ -109,6 +109,7 @@ read_observations(Remap *m, StoreArray *records, int *count)
 		bool		nocoverage;
 		Datum		payload;
 		Datum		coverage = store_value(row, 13, &nocoverage);
+		Datum		changed;
 
 		CHECK_FOR_INTERRUPTS();
 		r->record = store_int8(row, 1);
@@ -122,6 +123,9 @@ read_observations(Remap *m, StoreArray *records, int *count)
 		o.seq = store_int8(row, 6);
 		o.created = store_time(row, 8);
 		o.modified = store_time(row, 9);
+		changed = store_value(row, 14, &isnull);
+		if (!isnull)
+			store_read_changed(changed, &o);
 		payload = store_value(row, 12, &isnull);
 		if (isnull || o.kind == MK_DELETE)
 		{

@@ -528,7 +528,7 @@ store_kind(StrView s)
 
 #define OBSERVATION_COLUMNS \
 	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
-	"o.created, o.source_modified, o.claims, o.covers, o.merged_into, o.base, o.origins"
+	"o.created, o.source_modified, o.claims, o.covers, o.merged_into, o.base, o.origins, o.changed"
 
 uint64
 store_load_observations(StoreArray *record_ids)
@@ -565,6 +565,9 @@ store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
 	d = store_value(row, 14, &isnull);
 	if (!isnull)
 		store_read_origins(d, o);
+	d = store_value(row, 15, &isnull);
+	if (!isnull)
+		store_read_changed(d, o);
 }
 
 /* The policy in force. */

@@ -115,6 +115,7 @@ CREATE TABLE contactsync.inbox (
 	sighted         timestamptz,
 	inferred        boolean NOT NULL DEFAULT false,
 	origins         jsonb,
+	changed         jsonb,
 	run             bigint,
 	idempotency_key text,
 	received_at     timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
@@ -212,6 +213,7 @@ CREATE TABLE contactsync.observations (
 	received_at timestamptz NOT NULL,
 	tolerance   interval NOT NULL,
 	origins     jsonb,
+	changed     jsonb,
 	late        boolean NOT NULL DEFAULT false,
 	base        bytea,
 	PRIMARY KEY (tenant_id, id),
@@ -226,6 +228,7 @@ COMMENT ON COLUMN contactsync.observations.digest IS 'Names the observation: tak
 COMMENT ON COLUMN contactsync.observations.merged_into IS 'Of kind merge: the id of the record that stays.';
 COMMENT ON COLUMN contactsync.observations.kind IS 'snapshot, patch, delete, undelete; base: stands for those that compact() took away, its claims being the state that they made.';
 COMMENT ON COLUMN contactsync.observations.origins IS 'Of a write of ours that was confirmed: by field, or field:key, the record whose claim was written. What the source shows for it is derived.';
+COMMENT ON COLUMN contactsync.observations.changed IS 'Since when its fields have their values, by field, or field:key, where the source keeps that: in place of an estimate.';
 COMMENT ON COLUMN contactsync.observations.late IS 'Not newer than what its record was compacted to: kept, but no part of any result.';
 COMMENT ON COLUMN contactsync.observations.base IS 'Of a base, what is needed beside the state: names and keys ever asserted, runs of values under manual_review, digests.';
 COMMENT ON COLUMN contactsync.observations.coverage IS 'The coverage that it was sent with; NULL = as its mapping says.';

@@ -208,14 +208,16 @@ class History:
     def event(self, e):
         o = Obs(**e)
         self.obs.append(o)
-        args = [o.source, o.source_id, o.payload, stamp(o.version), o.kind, o.seq, None, o.coverage, stamp(o.created)]
+        args = [o.source, o.source_id, o.payload, stamp(o.version), o.kind, o.seq, None, o.coverage, stamp(o.created),
+                {f: stamp(t) for f, t in o.changed.items()} if o.changed is not None else None]
         if o.sighted is None and not o.inferred and not o.clamp:
             self.psql.send("SELECT contactsync.ingest(" + ", ".join(map(quote, args)) + ");")
         else:
             # as ingest() puts it there
             args[7] = o.coverage and [c.replace("metadata.", "metadata:") for c in o.coverage]
+            args[9] = args[9] and {f.replace("metadata.", "metadata:"): t for f, t in args[9].items()} or None
             receipt = [stamp(o.clamp[0]), f"{o.clamp[1]} us"] if o.clamp else [None, None]
-            self.psql.send("INSERT INTO contactsync.inbox (source, source_id, payload, version, kind, seq, coverage, created, sighted, inferred, received_at, tolerance) VALUES ("
+            self.psql.send("INSERT INTO contactsync.inbox (source, source_id, payload, version, kind, seq, coverage, created, changed, sighted, inferred, received_at, tolerance) VALUES ("
                           + ", ".join(map(quote, args[:6] + args[7:] + [stamp(o.sighted), bool(o.inferred)])) + ", "
                           + ", ".join(quote(r) if r else "DEFAULT" for r in receipt) + ");")
 
@@ -538,6 +540,8 @@ def tags(rng, kind):
 
 COVERABLE = ["first_name", "last_name", "company", "title", "note", "emails", "phones", "tags", "metadata", "metadata.k", "metadata.j"]
 
+DATABLE = ["first_name", "last_name", "company", "title", "note", "emails", "phones", "tags", "metadata"]
+
 
 def event(rng, persons, used):
     source = rng.choice(SOURCES)
@@ -554,6 +558,8 @@ def event(rng, persons, used):
                 e["payload"]["metadata"] = {k: v for k, v in e["payload"]["metadata"].items() if "metadata." + k in e["coverage"]}
         if rng.random() < .25:
             e["created"] = rng.randrange(12) * DAY
+        if rng.random() < .2:
+            e["changed"] = {f: rng.randrange(-3, 12) * DAY for f in rng.sample(DATABLE, rng.randint(1, 5))}
     if rng.random() < .08:
         e["sighted"] = rng.randrange(12) * DAY + DAY // 2
     elif kind == "delete" and rng.random() < .3:
@@ -711,6 +717,8 @@ def show(steps):
             for k in ("created", "sighted"):
                 if e.get(k) is not None:
                     e[k] = readable(e[k])
+            if e.get("changed"):
+                e["changed"] = {f: readable(t) for f, t in e["changed"].items()}
             if e.get("clamp"):
                 e["clamp"] = [readable(t) for t in e["clamp"]]
             who = e.pop("source") + "/" + e.pop("source_id")

@@ -38,8 +38,9 @@ def regroup(declared):
 # kind: snapshot, patch, delete, undelete.  coverage: None = everything.
 # clamp: (received_at, tolerance), or None where the stamp cannot lie ahead.
 # into: of a delete, the record that the source merged this one into.
-Obs = namedtuple("Obs", "source source_id kind version seq created coverage payload inferred sighted clamp into",
-                 defaults=(0, None, None, None, False, None, None, None))
+# changed: since when fields have their values, as the source knows it: {field or metadata.<key>: time}.
+Obs = namedtuple("Obs", "source source_id kind version seq created coverage payload inferred sighted clamp into changed",
+                 defaults=(0, None, None, None, False, None, None, None, None))
 # A source was read completely, from "start"; seen: the ids that it showed.
 Certificate = namedtuple("Certificate", "source start seen")
 # Its place among all, the records it is about, the cell (unit: a field, a group, or one member of it),
@@ -247,7 +248,8 @@ def set_of(observations):
     """Duplicates, which differ in their receipt alone (when, and in which run), are one: the first received."""
     out = {}
     for o in observations:
-        k = repr((o._replace(clamp=None, sighted=None, payload=repr(o.payload and sorted(o.payload.items())))))
+        k = repr((o._replace(clamp=None, sighted=None, payload=repr(o.payload and sorted(o.payload.items())),
+                             changed=repr(sorted((o.changed or {}).items())))))
         if k not in out or (o.clamp and o.clamp < out[k].clamp):
             out[k] = o
     return list(out.values())
@@ -262,7 +264,7 @@ def cells(span):
             universe |= {(f, k) for k in v} if f in LISTS else {(f, "")}
     cells = {}
     for f, k in universe:
-        points, runs = [], []
+        points, runs, known = [], [], []
         for o, whole, single in said:
             if (f, k) in single:
                 v = single[(f, k)]
@@ -276,6 +278,12 @@ def cells(span):
             points.append((effective(o), v, o.kind))
             if not runs or runs[-1][1] != v:
                 runs.append((effective(o), v, o.kind))
+                known.append(None)
+            if known[-1] is None and (t := dated(o, f, k)) is not None:
+                known[-1] = min(t, runs[-1][0])
+        # only the first sight of a cell can be unwitnessed, and not if a patch brought it; nor if the source knows
+        if runs[0][2] != "patch" and known[0] is not None:
+            runs[0] = (known[0], runs[0][1], "patch")
         at, v, kind = runs[-1]
         before = None
         if v is None and len(runs) > 1:
@@ -285,9 +293,13 @@ def cells(span):
             # it was last seen at the last of its points before the clear
             last = len(points) - next(i for i, p in enumerate(reversed(points)) if p[1] is not None) - 1
             before = Cell(value, b, points[last][0], len(runs) == 2 and how != "patch")
-        # only the first sight of a cell can be unwitnessed, and not if a patch brought it
         cells[(f, k)] = Cell(v, at, points[-1][0], len(runs) == 1 and kind != "patch", before)
     return cells
+
+
+def dated(o, f, k):
+    """Since when the source says that a cell is as it is."""
+    return (o.changed or {}).get(f"{f}.{k}", (o.changed or {}).get(f))
 
 
 def uncovered(span):
@@ -306,6 +318,8 @@ def covered(span):
         for f in says(o)[0]:
             if f in LISTS:
                 first = out.get(f) or Cell(None, effective(o), None, o.kind != "patch")
+                if first.estimate and (t := dated(o, f, "")) is not None:
+                    first = first._replace(changed=min(t, first.changed), estimate=False)
                 out[f] = first._replace(as_of=effective(o))
     return out
 

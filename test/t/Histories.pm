@@ -64,8 +64,11 @@ sub random_event
 			pick('crm', 'mkt', 'phone'), $person, $kind, $day, int rand 3, int rand 2, $payload, $coverage, $created,
 			rand() < .3 ? sprintf("'2026-01-%02d'", 1 + int rand 28) : 'NULL', $sighted, $inferred ? 'true' : 'false');
 	}
-	return sprintf(q{SELECT contactsync.ingest('%s', 'r%d', %s, '2026-01-%02d 00:00:%02d', '%s', %d, NULL, %s, %s);},
-		pick('crm', 'mkt', 'phone'), $person, $payload, $day, int rand 3, $kind, int rand 2, $coverage, $created);
+	# or of a source that knows since when its fields are so
+	my $changed = rand() < .8 ? 'NULL' : "'{" . join(', ', map { sprintf('"%s": "2026-01-%02d"', $_, 1 + int rand 28) }
+			grep { rand() < .5 } qw(last_name company title note emails phones tags metadata.k)) . "}'";
+	return sprintf(q{SELECT contactsync.ingest('%s', 'r%d', %s, '2026-01-%02d 00:00:%02d', '%s', %d, NULL, %s, %s, %s);},
+		pick('crm', 'mkt', 'phone'), $person, $payload, $day, int rand 3, $kind, int rand 2, $coverage, $created, $changed);
 }
 
 sub receive
