@@ -49,5 +49,5 @@ $$;
 CREATE FUNCTION contactsync.prune() RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.prune() IS
-	'Forget event ids and idempotency keys older than contactsync.dedup_retention days, and finished runs older than contactsync.run_retention days, and return how many; for pg_cron, say. Errors: 55000 dormant copy.';
+	'Forget event ids and idempotency keys older than contactsync.dedup_retention days, and finished runs older than contactsync.run_retention days, and return how many; the worker does so each hour. Errors: 55000 dormant copy.';
 GRANT EXECUTE ON FUNCTION contactsync.prune() TO contactsync_admin;

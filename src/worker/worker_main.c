@@ -44,6 +44,7 @@
 
 #define IDLE_MS			60000L	/* look again, though nobody woke us */
 #define ERROR_PAUSE_MS	1000L
+#define PRUNE_MS		3600000 /* forget what has had its time */
 #define EVENTS_AT_A_TIME 5000
 #define LOCK_TIMEOUT	"1s"
 #define WORKER_AT_WORK	3		/* classes of locks, for workers on demand; SQL */
@@ -359,6 +360,19 @@ do_events(void *work, void *more)
 }
 
 static void
+do_prune(void *tenant, void *arg)
+{
+	Guard		guard;
+
+	guard_enter(&guard, tenant);
+	SPI_connect();
+	if (SPI_execute("SELECT contactsync._prune()", false, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not prune");
+	SPI_finish();
+	guard_leave(&guard);
+}
+
+static void
 do_start_runs(void *work, void *arg)
 {
 	sync_start_runs(((Work *) work)->tenant);
@@ -408,6 +422,20 @@ fail_runs(MemoryContext context)
 	return waiting;
 }
 
+static void
+report(const ErrorData *fault)
+{
+	/* that somebody holds a lock is no news each second */
+	if (fault && fault->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
+		ereport(LOG,
+				(errcode(fault->sqlerrcode),
+				 /* a data exception may quote what somebody is called */
+				 errmsg("contactsync worker: %s",
+						ERRCODE_TO_CATEGORY(fault->sqlerrcode) == ERRCODE_DATA_EXCEPTION ?
+						psprintf("data exception %s", unpack_sql_state(fault->sqlerrcode)) : fault->message),
+				 errhint("It will be tried again.")));
+}
+
 /* One tenant's work; false if something went wrong with it. */
 static bool
 do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
@@ -424,16 +452,37 @@ do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
 		if ((run_fault = try_item(context, do_prepare, run, NULL)) != NULL)
 			fail_run(context, run, run_fault, -1);
 	sync_proceed(engine);
-	/* that somebody holds a lock is no news each second */
-	if (fault && fault->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
-		ereport(LOG,
-				(errcode(fault->sqlerrcode),
-				 /* a data exception may quote what somebody is called */
-				 errmsg("contactsync worker: %s",
-						ERRCODE_TO_CATEGORY(fault->sqlerrcode) == ERRCODE_DATA_EXCEPTION ?
-						psprintf("data exception %s", unpack_sql_state(fault->sqlerrcode)) : fault->message),
-				 errhint("It will be tried again.")));
+	report(fault);
 	return fault == NULL;
+}
+
+/* prune() of every tenant, each in a transaction of its own. */
+static void
+prune(MemoryContext context)
+{
+	List	   *tenants = NIL;
+	ListCell   *cell;
+	bool		isnull;
+
+	begin();
+	step_down();
+	SPI_connect();
+	if (SPI_execute("SELECT t.tenant_id FROM contactsync.tenants t", true, 0) != SPI_OK_SELECT)
+		elog(ERROR, "could not look for tenants");
+	for (uint64 i = 0; i < SPI_processed; i++)
+	{
+		MemoryContext old = MemoryContextSwitchTo(context);
+
+		tenants = lappend(tenants, TextDatumGetCString(SPI_getbinval(SPI_tuptable->vals[i], SPI_tuptable->tupdesc, 1, &isnull)));
+		MemoryContextSwitchTo(old);
+	}
+	SPI_finish();
+	commit();
+	foreach(cell, tenants)
+	{
+		CHECK_FOR_INTERRUPTS();
+		report(try_item(context, do_prune, lfirst(cell), NULL));
+	}
 }
 
 /* Do all that is due now; true if there is more to do at once. */
@@ -520,6 +569,7 @@ worker_main(Datum arg)
 	HttpEngine *engine;
 	TimestampTz next_poll = DT_NOEND;
 	TimestampTz looked = 0;
+	TimestampTz pruned = 0;
 	bool		look = true;
 	bool		active = false;
 	bool		begun = false;
@@ -577,6 +627,11 @@ worker_main(Datum arg)
 				if (fail_runs(context))
 					next_poll = Min(next_poll, GetCurrentTimestamp() + ERROR_PAUSE_MS * 1000);
 				sync_proceed(engine);
+				if (!look && TimestampDifferenceExceeds(pruned, looked, PRUNE_MS))
+				{
+					prune(context);
+					pruned = looked;
+				}
 			}
 			MemoryContextReset(context);
 		}

@@ -70,6 +70,11 @@ is(sql(q{SELECT contact -> 'emails' FROM directory WHERE last_name = 'Last7'}),
 sql(q{SELECT add_source('pushed', 'canonical'); SELECT ingest('pushed', '1', '{"last_name": "Last7", "first_name": "First7", "emails": ["p7@x.org"], "note": "hi"}', now())});
 ok($node->poll_query_until('postgres', q{SELECT note = 'hi' FROM contactsync.directory WHERE last_name = 'Last7'}), 'an event is applied without process()');
 
+sql(q{INSERT INTO inbox_dedup (source, key, inbox_id, seen_at) VALUES ('pushed', 'old', 0, now() - interval '10 years'), ('pushed', 'new', 0, now())});
+$node->restart;
+ok($node->poll_query_until('postgres', q{SELECT NOT EXISTS (SELECT FROM contactsync.inbox_dedup WHERE key = 'old')}), 'event ids are forgotten in time');
+is(sql(q{SELECT key FROM inbox_dedup WHERE source = 'pushed' AND key IN ('old', 'new')}), 'new', 'and not before');
+
 # ---- what changed ----
 my @people = @{ $crm{contacts} };
 $people[0] = person(1, 5, properties => { jobtitle => 'CTO' });
