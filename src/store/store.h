@@ -10,6 +10,7 @@
  *	store_fold.c		records folded from their observations
  *	store_compact.c		old observations of a record in one
  *	store_evidence.c	observations -> the keys that records assert
+ *	store_connect.c		records -> all that is connected with them
  *	store_link.c		records -> clusters
  *	store_name.c		clusters -> contact ids
  *	store_fresh.c		new records that nothing can link to others
@@ -21,7 +22,8 @@
  *
  * All of it runs inside the guard, under the tenant's lock, within one SPI
  * connection for each batch, whose memory goes with it.  Statements are set-based:
- * a batch costs a fixed number of them, however many events it has.
+ * a batch costs a fixed number of them, however many events it has; those that follow
+ * what connects records cost as many for each step of the longest way.
  */
 #ifndef CONTACTSYNC_STORE_H
 #define CONTACTSYNC_STORE_H

@@ -12,32 +12,10 @@
 
 #include "catalog/pg_type.h"
 #include "miscadmin.h"
-#include "utils/array.h"
 #include "utils/builtins.h"
 
 #include "compat.h"
 #include "store/store.h"
-
-static int
-record_id_cmp(const void *a, const void *b)
-{
-	const StoreRecord *x = a;
-	const StoreRecord *y = b;
-
-	return x->id < y->id ? -1 : x->id > y->id;
-}
-
-/* The place of a record among the members; -1 = it is none. */
-int
-store_find_member(const StoreLinks *links, int64 record_id)
-{
-	StoreRecord probe;
-	const StoreRecord *r;
-
-	probe.id = record_id;
-	r = bsearch(&probe, links->members, links->n, sizeof(StoreRecord), record_id_cmp);
-	return r ? r - links->members : -1;
-}
 
 static IdentityPolicy
 load_policy(void)
@@ -135,116 +113,6 @@ note_generic(const IdentityPolicy *policy, StoreArray *changed, StoreArray *had,
 		for (uint64 row = 0; row < rows; row++)
 			store_array_add_text(&linking, store_text(row, 1));
 		add_holders(&linking, seeds);
-	}
-}
-
-static void
-load_members(StoreArray *record_ids, StoreLinks *links)
-{
-	uint64		n;
-
-	n = store_run("WITH RECURSIVE connected (id) AS ("
-				  "SELECT pg_catalog.unnest($1) UNION "
-				  "SELECT b.id FROM connected c CROSS JOIN LATERAL ("
-				  "SELECT j.record_id FROM (SELECT i.key FROM contactsync.identities i "
-				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.record_id = c.id AND NOT EXISTS ("
-				  "SELECT FROM contactsync.generic_keys g WHERE g.tenant_id = contactsync.current_tenant() AND g.key = i.key) "
-				  "OFFSET 0) AS k CROSS JOIN LATERAL (SELECT i.record_id FROM contactsync.identities i "
-				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.key = k.key OFFSET 0) AS j "
-				  "UNION ALL SELECT j.record_id FROM (SELECT d.decision_id FROM contactsync.decision_records d "
-				  "WHERE d.tenant_id = contactsync.current_tenant() AND d.record_id = c.id OFFSET 0) AS d "
-				  "CROSS JOIN LATERAL (SELECT x.record_id FROM contactsync.decision_records x, contactsync.decisions y "
-				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.decision_id = d.decision_id "
-				  "AND y.tenant_id = contactsync.current_tenant() AND y.id = d.decision_id "
-				  "AND y.kind IN ('link', 'unlink', 'merge', 'split') OFFSET 0) AS j "
-				  "UNION ALL SELECT j.id FROM (SELECT r.source, r.source_id, r.merged_into FROM contactsync.records r "
-				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = c.id OFFSET 0) AS r CROSS JOIN LATERAL ("
-				  "SELECT x.id FROM contactsync.records x WHERE x.tenant_id = contactsync.current_tenant() "
-				  "AND x.source = r.source AND x.source_id = r.merged_into UNION ALL "
-				  "SELECT x.id FROM contactsync.records x WHERE x.tenant_id = contactsync.current_tenant() "
-				  "AND x.source = r.source AND x.merged_into = r.source_id OFFSET 0) AS j) AS b (id)) "
-				  "SELECT " STORE_RECORD_COLUMNS " FROM connected c JOIN contactsync.records r "
-				  "ON r.tenant_id = contactsync.current_tenant() AND r.id = c.id" STORE_SOURCE_JOIN "ORDER BY r.id",
-				  1, (StoreArray *[]) {record_ids});
-	links->n = n;
-	links->members = palloc_extended(sizeof(StoreRecord) * Max(n, 1), MCXT_ALLOC_HUGE);
-	links->who = palloc0(sizeof(IdentityRecord) * Max(n, 1));
-	links->contact = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
-		store_read_record(i, &links->members[i]);
-}
-
-/* The keys by which these records may link. */
-static void
-load_keys(StoreLinks *links, StoreArray *ids)
-{
-	uint64		rows = store_run("SELECT i.record_id, i.key, i.first_version, i.mobile, g.key FROM "
-								 STORE_EACH_ROW(1, "identities", "record_id", "i")
-								 "LEFT JOIN contactsync.generic_keys g ON g.tenant_id = contactsync.current_tenant() "
-								 "AND g.key = i.key ORDER BY i.record_id", 1, (StoreArray *[]) {ids});
-	IdentityKey *keys = palloc_extended(sizeof(IdentityKey) * Max(rows, 1), MCXT_ALLOC_HUGE);
-
-	for (uint64 row = 0; row < rows; row++)
-	{
-		IdentityRecord *w = &links->who[store_find_member(links, store_int8(row, 1))];
-		bool		isnull;
-
-		if (w->nkeys++ == 0)
-			w->keys = &keys[row];
-		keys[row].key = store_text(row, 2);
-		keys[row].first_version = store_time(row, 3);
-		keys[row].mobile = DatumGetBool(store_value(row, 4, &isnull));
-		/* one of a single record is not in the table yet, but no id of its either */
-		keys[row].generic = store_text(row, 5).ptr != NULL || identity_placeholder(keys[row].key);
-	}
-}
-
-static int64 *
-get_ids(uint64 row, int col, int *n)
-{
-	bool		isnull;
-	Datum		d = store_value(row, col, &isnull);
-	Datum	   *values;
-	bool	   *nulls;
-	int64	   *ids;
-
-	*n = 0;
-	if (isnull)
-		return NULL;
-	deconstruct_array(DatumGetArrayTypeP(d), INT8OID, 8, FLOAT8PASSBYVAL, TYPALIGN_DOUBLE, &values, &nulls, n);
-	ids = palloc(sizeof(int64) * Max(*n, 1));
-	for (int i = 0; i < *n; i++)
-		ids[i] = DatumGetInt64(values[i]);
-	return ids;
-}
-
-/* The decisions in force about who these records are. */
-static void
-load_decisions(StoreLinks *links, StoreArray *ids)
-{
-	uint64		n = store_run("SELECT d.id, d.kind, d.decided_at, d.records, d.others, d.contact_id FROM "
-							  "(SELECT DISTINCT n.decision_id FROM " STORE_EACH_ROW(1, "decision_records", "record_id", "n") ") AS n "
-							  "JOIN contactsync.decisions d ON d.tenant_id = contactsync.current_tenant() AND d.id = n.decision_id "
-							  "WHERE d.undone_by IS NULL AND d.kind IN ('link', 'unlink', 'merge', 'split') "
-							  "ORDER BY d.decided_at DESC, d.id DESC", 1, (StoreArray *[]) {ids});
-
-	links->ndecisions = n;
-	links->decisions = palloc0(sizeof(IdentityDecision) * Max(n, 1));
-	links->pinned = palloc0(sizeof(pg_uuid_t) * Max(n, 1));
-	for (uint64 row = 0; row < n; row++)
-	{
-		IdentityDecision *d = &links->decisions[row];
-		char		kind = store_text(row, 2).ptr[0];
-		bool		isnull;
-		Datum		contact = store_value(row, 6, &isnull);
-
-		d->id = store_int8(row, 1);
-		d->decided_at = store_time(row, 3);
-		d->kind = kind == 'l' ? ID_LINK : kind == 'u' ? ID_UNLINK : kind == 'm' ? ID_MERGE : ID_SPLIT;
-		d->records = get_ids(row, 4, &d->nrecords);
-		d->others = get_ids(row, 5, &d->nothers);
-		if (!isnull)
-			links->pinned[row] = *DatumGetUUIDP(contact);
 	}
 }
 
@@ -365,20 +233,6 @@ note_changed(StoreLinks *links, const StoreRecord *records, int nrecords)
 		links->members[i].cause_id = records[k].cause_id;
 		links->members[i].reborn = records[k].restamped && records[k].m.reused.effective != records[k].was_reused;
 	}
-}
-
-void
-store_connect(StoreArray *record_ids, StoreLinks *links)
-{
-	StoreArray	ids;
-
-	memset(links, 0, sizeof(*links));
-	load_members(record_ids, links);
-	store_array_init(&ids, INT8OID);
-	for (int i = 0; i < links->n; i++)
-		store_array_add(&ids, Int64GetDatum(links->members[i].id), false);
-	load_keys(links, &ids);
-	load_decisions(links, &ids);
 }
 
 void
