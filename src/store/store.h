@@ -56,6 +56,8 @@ typedef struct StoreRecord
 	int64		horizon;		/* newest that was compacted; MERGE_TIME_MIN = nothing was */
 	int			nnames;
 	StrView    *names;
+	Contact    *stored_state;	/* m.state and m.cleared as they are stored; NULL = none */
+	Contact    *stored_cleared;
 	bool		many_per_source;	/* its source may hold a person more than once */
 	/* what a batch did to it */
 	int64		cause_id;		/* last inbox row that touched it */
@@ -149,9 +151,13 @@ extern int64 store_time(uint64 row, int col);	/* NULL = MERGE_TIME_MIN */
 extern StrView *store_names(uint64 row, int col, int *n);
 extern MergeKind store_kind(StrView s);
 extern void store_read_record(uint64 row, StoreRecord *r);
-/* The same in two parts: names, state and coverage are the rest. */
+/*
+ * The same in three parts: names, coverage and the state as stored are the rest;
+ * only the last sets m.state and m.cleared, which most need not.
+ */
 extern void store_read_record_head(uint64 row, StoreRecord *r);
 extern void store_read_record_rest(uint64 row, StoreRecord *r);
+extern void store_deform_state(StoreRecord *r);
 extern void store_read_observation(uint64 row, MergeObservation *o, int64 *record_id);
 /* All observations of some records, ordered by record. */
 extern uint64 store_load_observations(StoreArray *record_ids);

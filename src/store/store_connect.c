@@ -132,7 +132,8 @@ load_members(Walk *w)
 		StoreRecord *r = &links->members[links->n++];
 		bool		isnull;
 
-		store_read_record(row, r);
+		store_read_record_head(row, r);
+		store_read_record_rest(row, r);
 		store_array_add(&w->sources, store_value(row, 2, &isnull), false);
 		store_array_add(&w->source_ids, store_value(row, 3, &isnull), false);
 		if (r->m.merged_into.ptr == NULL)

@@ -281,6 +281,7 @@ read_record(Records *records, int i)
 	{
 		SPI_tuptable = records->rows;
 		store_read_record_rest(records->row[i], r);
+		store_deform_state(r);
 		r->was_uncovered = r->m.uncovered;
 		records->row[i] = -1;
 	}

@@ -347,6 +347,7 @@ store_read_record(uint64 row, StoreRecord *r)
 {
 	store_read_record_head(row, r);
 	store_read_record_rest(row, r);
+	store_deform_state(r);
 }
 
 void
@@ -392,13 +393,22 @@ store_read_record_rest(uint64 row, StoreRecord *r)
 	r->names = store_names(row, 19, &r->nnames);
 	d = store_value(row, 20, &isnull);
 	if (!isnull)
-		contact_deform(DatumGetContactP(d), &r->m.state);
+		r->stored_state = DatumGetContactP(d);
 	read_coverage(row, 21, &r->m.covered);
 	read_coverage(row, 22, &r->m.uncovered);
 	d = store_value(row, 25, &isnull);
 	if (!isnull)
-		contact_deform(DatumGetContactP(d), &r->m.cleared);
+		r->stored_cleared = DatumGetContactP(d);
 	r->was_reused = r->m.reused.effective = store_time(row, 26);
+}
+
+void
+store_deform_state(StoreRecord *r)
+{
+	if (r->stored_state)
+		contact_deform(r->stored_state, &r->m.state);
+	if (r->stored_cleared)
+		contact_deform(r->stored_cleared, &r->m.cleared);
 }
 
 void

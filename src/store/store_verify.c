@@ -18,6 +18,7 @@
 #include "utils/fmgrprotos.h"
 #include "utils/json.h"
 #include "utils/jsonb.h"
+#include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
@@ -25,6 +26,8 @@
 
 #define BATCH_CONTACTS	256
 #define BATCH_RECORDS	2048
+#define BATCH_SIZE		(8 * 1024 * 1024)
+#define SCRATCH_SIZE	(256 * 1024)
 
 typedef struct Range
 {
@@ -330,6 +333,20 @@ add_coverage(Sides *s, const char *name, const MergeCoverage *stored, const Merg
 }
 
 static void
+add_state(Sides *s, const char *name, const Contact *stored, const ContactValue *computed)
+{
+	ContactValue was = {0};
+
+	if (stored ? same_bytes(stored, contact_form(computed)) : computed->nitems == 0)
+		return;
+	if (stored)
+		contact_deform(stored, &was);
+	/* the same value may have been stored in another form */
+	if (!same_bytes(contact_form(&was), contact_form(computed)))
+		add_member(s, name, json_contact(&was, true), json_contact(computed, true));
+}
+
+static void
 compare_fold(Sides *s, const StoreRecord *stored, const StoreRecord *computed)
 {
 	const MergeRecord *a = &stored->m;
@@ -371,10 +388,8 @@ compare_fold(Sides *s, const StoreRecord *stored, const StoreRecord *computed)
 	add_coverage(s, "uncovered", &a->uncovered, &b->uncovered);
 	if (!same_names(stored, computed))
 		add_member(s, "names", json_names(stored), json_names(computed));
-	if (!same_bytes(contact_form(&a->state), contact_form(&b->state)))
-		add_member(s, "state", json_contact(&a->state, true), json_contact(&b->state, true));
-	if (!same_bytes(contact_form(&a->cleared), contact_form(&b->cleared)))
-		add_member(s, "cleared", json_contact(&a->cleared, true), json_contact(&b->cleared, true));
+	add_state(s, "state", stored->stored_state, &b->state);
+	add_state(s, "cleared", stored->stored_cleared, &b->cleared);
 }
 
 bool
@@ -432,21 +447,25 @@ computed_keys(const StoreEvidence *evidence, int *n)
 }
 
 static Key *
-stored_keys(StoreArray *records, int *n)
+stored_keys(const StoreLinks *links, int *n)
 {
-	uint64		rows = store_run("SELECT i.record_id, i.key, i.first_version FROM "
-								 STORE_EACH_ROW(1, "identities", "record_id", "i"),
-								 1, (StoreArray *[]) {records});
-	Key		   *keys = palloc(sizeof(Key) * Max(rows, 1));
+	Key		   *keys;
 
-	for (uint64 i = 0; i < rows; i++)
+	*n = 0;
+	for (int i = 0; i < links->n; i++)
+		*n += links->who[i].nkeys;
+	keys = palloc(sizeof(Key) * Max(*n, 1));
+	*n = 0;
+	for (int i = 0; i < links->n; i++)
 	{
-		keys[i].record = store_int8(i, 1);
-		keys[i].key = store_text(i, 2);
-		keys[i].since = store_time(i, 3);
+		for (int k = 0; k < links->who[i].nkeys; k++)
+		{
+			const IdentityKey *key = &links->who[i].keys[k];
+
+			keys[(*n)++] = (Key) {links->members[i].id, key->key, key->first_version};
+		}
 	}
-	qsort(keys, rows, sizeof(Key), key_cmp);
-	*n = rows;
+	qsort(keys, *n, sizeof(Key), key_cmp);
 	return keys;
 }
 
@@ -723,6 +742,17 @@ compare_conflicts(StoreComparison *c, const pg_uuid_t *id, StoredConflict *store
 
 /* ---- batches ---- */
 
+/*
+ * For what one contact takes.  Its first block stays when it is reset, so that
+ * what a contact needs is taken from the system once, and is in the cache.
+ */
+static MemoryContext
+scratch_context(void)
+{
+	return AllocSetContextCreate(CurrentMemoryContext, "contactsync comparison of a contact",
+								 SCRATCH_SIZE, SCRATCH_SIZE, ALLOCSET_DEFAULT_MAXSIZE);
+}
+
 /* All that a contact is made of, resolved and compared. */
 static void
 compare_resolved(StoreComparison *c, const pg_uuid_t *id, MergeInput *inputs, int ninputs,
@@ -803,6 +833,8 @@ compare_records(StoreComparison *c, StoreArray *seeds, const Batch *b)
 	int			nconflicts;
 	bool	   *owned;
 	int		   *order;
+	MemoryContext scratch;
+	MemoryContext outside;
 
 	store_connect(seeds, &links);
 	stored = palloc(sizeof(StoreRecord) * Max(links.n, 1));
@@ -816,7 +848,7 @@ compare_records(StoreComparison *c, StoreArray *seeds, const Batch *b)
 	}
 	store_fold(links.members, links.n, &evidence);
 	ckeys = computed_keys(&evidence, &nckeys);
-	skeys = stored_keys(&members, &nskeys);
+	skeys = stored_keys(&links, &nskeys);
 	store_cluster(&links, false);
 	store_decisions(c->policies[0], &members, &decisions, &ndecisions, &decided);
 
@@ -835,6 +867,8 @@ compare_records(StoreComparison *c, StoreArray *seeds, const Batch *b)
 	conflicts = load_conflicts(&contacts, &nconflicts);
 
 	qsort_arg(order, links.n, sizeof(int), member_cluster_cmp, &links);
+	scratch = scratch_context();
+	outside = MemoryContextSwitchTo(scratch);
 	for (int from = 0, to; from < links.n; from = to)
 	{
 		int			cluster = links.who[order[from]].cluster;
@@ -842,6 +876,7 @@ compare_records(StoreComparison *c, StoreArray *seeds, const Batch *b)
 		MergeInput *inputs;
 
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(scratch);
 		for (to = from; to < links.n && links.who[order[to]].cluster == cluster;)
 			to++;
 		if (!owned[cluster])
@@ -870,6 +905,9 @@ compare_records(StoreComparison *c, StoreArray *seeds, const Batch *b)
 			compare_resolved(c, id, inputs, to - from, decisions, ndecisions, decided,
 							 find_contact(rows, nrows, id), conflicts, nconflicts);
 	}
+
+	MemoryContextSwitchTo(outside);
+	MemoryContextDelete(scratch);
 
 	/* stored contacts whose id none of these clusters bears */
 	for (int i = 0; b && i < b->ids.n; i++)
@@ -928,6 +966,8 @@ compare_policy(StoreComparison *c, const Batch *b)
 	int			nconflicts;
 	int			n = 0;
 	uint64		nrecords;
+	MemoryContext scratch;
+	MemoryContext outside;
 
 	nrecords = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "contact_id", "r") STORE_SOURCE_JOIN
 						 "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {&ids});
@@ -944,15 +984,20 @@ compare_policy(StoreComparison *c, const Batch *b)
 	store_decisions(c->policies[0], &members, &decisions, &ndecisions, &decided);
 	rows = load_contacts(&ids, &nrows);
 	conflicts = load_conflicts(&ids, &nconflicts);
+	scratch = scratch_context();
+	outside = MemoryContextSwitchTo(scratch);
 	for (int k = 0; k < n; k++)
 	{
 		StoredContact *row = find_contact(rows, nrows, &contact[k]);
 
 		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(scratch);
 		if (row)
 			compare_resolved(c, &contact[k], inputs[k], ninputs[k], decisions, ndecisions, decided,
 							 row, conflicts, nconflicts);
 	}
+	MemoryContextSwitchTo(outside);
+	MemoryContextDelete(scratch);
 }
 
 void
@@ -991,12 +1036,16 @@ store_compare_range(StoreComparison *c, const pg_uuid_t *after, const pg_uuid_t 
 	Range		range = {*after, *upto};
 	Batch		b;
 	bool		more;
+	/* whose first block stays, too */
+	MemoryContext memory = AllocSetContextCreate(CurrentMemoryContext, "contactsync comparison",
+												 BATCH_SIZE, ALLOCSET_DEFAULT_INITSIZE, BATCH_SIZE);
 
 	do
 	{
 		CHECK_FOR_INTERRUPTS();
 		if (SPI_connect() != SPI_OK_CONNECT)
 			elog(ERROR, "could not connect to SPI");
+		MemoryContextSwitchTo(memory);
 		more = next_batch(&b, range, c->policy == NULL);
 		if (more)
 		{
@@ -1008,7 +1057,9 @@ store_compare_range(StoreComparison *c, const pg_uuid_t *after, const pg_uuid_t 
 		}
 		range.after = b.range.upto;
 		SPI_finish();
+		MemoryContextReset(memory);
 		if (c->idle)
 			c->idle(c->arg);
 	} while (more && id_cmp(&range.after, &range.upto) < 0);
+	MemoryContextDelete(memory);
 }
