@@ -24,7 +24,7 @@
 #include "compat.h"
 #include "store/store_verify.h"
 
-#define BATCH_CONTACTS	256
+#define BATCH_CONTACTS	128
 #define BATCH_RECORDS	2048
 #define BATCH_SIZE		(8 * 1024 * 1024)
 #define SCRATCH_SIZE	(256 * 1024)
