@@ -356,7 +356,8 @@ find_known(Event **events, int nevents, StoreRecord *records)
 	StoreArray	record;
 	StoreArray	digest;
 	StoreArray	index;
-	StoreArray	id;
+	StoreArray	moved_record;
+	StoreArray	moved_digest;
 	StoreArray	received;
 	StoreArray	tolerance;
 	StoreArray	effective;
@@ -365,7 +366,8 @@ find_known(Event **events, int nevents, StoreRecord *records)
 	store_array_init(&record, INT8OID);
 	store_array_init(&digest, BYTEAOID);
 	store_array_init(&index, INT4OID);
-	store_array_init(&id, INT8OID);
+	store_array_init(&moved_record, INT8OID);
+	store_array_init(&moved_digest, BYTEAOID);
 	store_array_init(&received, TIMESTAMPTZOID);
 	store_array_init(&tolerance, INTERVALOID);
 	store_array_init(&effective, TIMESTAMPTZOID);
@@ -382,7 +384,7 @@ find_known(Event **events, int nevents, StoreRecord *records)
 	}
 	if (record.n == 0)
 		return;
-	n = store_run("SELECT u.i, o.id, o.received_at, o.tolerance, o.effective "
+	n = store_run("SELECT u.i, o.received_at, o.tolerance, o.effective "
 				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
 				  "AS u (record_id, digest, i) CROSS JOIN LATERAL (SELECT x.* FROM contactsync.observations x "
 				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.record_id = u.record_id AND x.digest = u.digest "
@@ -395,26 +397,27 @@ find_known(Event **events, int nevents, StoreRecord *records)
 		StoreRecord *r = &records[e->record];
 
 		e->stored = false;
-		if (!earlier_receipt(e, store_time(row, 3), interval_usecs(store_value(row, 4, &isnull))))
+		if (!earlier_receipt(e, store_time(row, 2), interval_usecs(store_value(row, 3, &isnull))))
 			continue;
 		/* nothing is moved to before what was compacted */
 		if (r->horizon != MERGE_TIME_MIN && e->o.effective <= r->horizon)
 			continue;
-		store_array_add(&id, Int64GetDatum(store_int8(row, 2)), false);
+		store_array_add(&moved_record, Int64GetDatum(r->id), false);
+		store_array_add(&moved_digest, PointerGetDatum(cstring_to_text_with_len((char *) e->o.digest, MERGE_DIGEST_LEN)), false);
 		store_array_add_time(&received, e->received);
 		store_array_add(&tolerance, usecs_interval(e->tolerance), false);
 		store_array_add_time(&effective, e->o.effective);
-		if (e->o.effective == store_time(row, 5))
+		if (e->o.effective == store_time(row, 4))
 			continue;
 		r->changed = r->refold = r->restamped = true;
 		r->cause_id = Max(r->cause_id, e->inbox_id);
 	}
-	if (id.n > 0)
+	if (moved_record.n > 0)
 		store_run("UPDATE contactsync.observations o SET received_at = u.received_at, tolerance = u.tolerance, "
 				  "effective = u.effective FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), "
-				  "pg_catalog.unnest($3), pg_catalog.unnest($4)) AS u (id, received_at, tolerance, effective) "
-				  "WHERE o.tenant_id = contactsync.current_tenant() AND o.id = u.id",
-				  4, (StoreArray *[]) {&id, &received, &tolerance, &effective});
+				  "pg_catalog.unnest($3), pg_catalog.unnest($4), pg_catalog.unnest($5)) AS u (record_id, digest, received_at, tolerance, effective) "
+				  "WHERE o.tenant_id = contactsync.current_tenant() AND o.record_id = u.record_id AND o.digest = u.digest",
+				  5, (StoreArray *[]) {&moved_record, &moved_digest, &received, &tolerance, &effective});
 }
 
 /*

@@ -156,15 +156,19 @@ static void
 save_observations(Remap *m, const Remapped *observations, int n, StoreArray *records)
 {
 	static const StoreColumn columns[] = {
-		{"id", INT8OID}, {"digest", BYTEAOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}
+		{"record_id", INT8OID}, {"id", INT8OID}, {"digest", BYTEAOID}, {"claims", InvalidOid}, {"covers", TEXTARRAYOID}
 	};
 	StoreRows	rows;
+	StoreArray	changed_record;
 	StoreArray	changed;
+	StoreArray	repeated_record;
 	StoreArray	repeated;
 	int64		last = 0;
 
 	store_rows_init(&rows, columns, lengthof(columns));
+	store_array_init(&changed_record, INT8OID);
 	store_array_init(&changed, INT8OID);
+	store_array_init(&repeated_record, INT8OID);
 	store_array_init(&repeated, INT8OID);
 	for (int i = 0; i < n; i++)
 	{
@@ -177,25 +181,31 @@ save_observations(Remap *m, const Remapped *observations, int n, StoreArray *rec
 			store_array_add(records, Int64GetDatum(last = r->record), false);
 		if (r->repeats)
 		{
+			store_array_add(&repeated_record, Int64GetDatum(r->record), false);
 			store_array_add(&repeated, Int64GetDatum(r->id), false);
 			continue;
 		}
+		store_array_add(&changed_record, Int64GetDatum(r->record), false);
 		store_array_add(&changed, Int64GetDatum(r->id), false);
+		store_put(&rows, Int64GetDatum(r->record));
 		store_put(&rows, Int64GetDatum(r->id));
 		store_put(&rows, PointerGetDatum(cstring_to_text_with_len((const char *) r->digest, MERGE_DIGEST_LEN)));
 		store_put(&rows, PointerGetDatum(r->claims));
 		store_put(&rows, r->covers);
 	}
 	if (repeated.n > 0)
-		store_run("DELETE FROM contactsync.observations o USING " STORE_EACH(1)
-				  "WHERE o.tenant_id = contactsync.current_tenant() AND o.id = u.x", 1, (StoreArray *[]) {&repeated});
+		store_run("DELETE FROM contactsync.observations o USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
+				  "AS u (record_id, id) WHERE o.tenant_id = contactsync.current_tenant() AND o.record_id = u.record_id AND o.id = u.id",
+				  2, (StoreArray *[]) {&repeated_record, &repeated});
 	if (changed.n == 0)
 		return;
 	/* one may take the digest that another gives up: out of each other's way first */
-	store_run("UPDATE contactsync.observations o SET digest = pg_catalog.int8send(o.id) FROM " STORE_EACH(1)
-			  "WHERE o.tenant_id = contactsync.current_tenant() AND o.id = u.x", 1, (StoreArray *[]) {&changed});
+	store_run("UPDATE contactsync.observations o SET digest = pg_catalog.int8send(o.id) "
+			  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (record_id, id) "
+			  "WHERE o.tenant_id = contactsync.current_tenant() AND o.record_id = u.record_id AND o.id = u.id",
+			  2, (StoreArray *[]) {&changed_record, &changed});
 	store_run_rows("UPDATE contactsync.observations o SET digest = u.digest, claims = u.claims, covers = u.covers "
-				   "FROM u WHERE o.tenant_id = contactsync.current_tenant() AND o.id = u.id", &rows);
+				   "FROM u WHERE o.tenant_id = contactsync.current_tenant() AND o.record_id = u.record_id AND o.id = u.id", &rows);
 }
 
 /* The next records of the source; false if there are none. */

@@ -216,14 +216,14 @@ CREATE TABLE contactsync.observations (
 	changed     jsonb,
 	late        boolean NOT NULL DEFAULT false,
 	base        bytea,
-	PRIMARY KEY (tenant_id, id),
-	UNIQUE (tenant_id, record_id, digest)
+	PRIMARY KEY (tenant_id, record_id, digest)
 );
 CREATE INDEX observations_late_idx ON contactsync.observations (tenant_id, id) WHERE late;
 COMMENT ON TABLE contactsync.observations IS 'What a source said about one of its records at one version. Never changed, but for an earlier receipt that becomes known; the base of everything computed.';
 COMMENT ON COLUMN contactsync.observations.effective IS 'version, or received_at where version lies further ahead than tolerance allowed.';
 COMMENT ON COLUMN contactsync.observations.received_at IS 'Its first receipt, of as many as there were.';
 COMMENT ON COLUMN contactsync.observations.tolerance IS 'contactsync.clock_tolerance as it was at that receipt.';
+COMMENT ON COLUMN contactsync.observations.id IS 'Order of receipt. Found by record and digest: there is no index by id.';
 COMMENT ON COLUMN contactsync.observations.digest IS 'Names the observation: taken over all of it but its receipt.';
 COMMENT ON COLUMN contactsync.observations.merged_into IS 'Of kind merge: the id of the record that stays.';
 COMMENT ON COLUMN contactsync.observations.kind IS 'snapshot, patch, delete, undelete; base: stands for those that compact() took away, its claims being the state that they made.';
