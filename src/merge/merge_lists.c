@@ -266,11 +266,13 @@ merge_resolve_list(MergeResolver *s, const MergeUnit *unit)
 		{
 			merge_question(s, field, false, keys[k], decision);
 			merge_collect(s, CF_BIT(field), keys[k], field);
+			/* one question an element is enough */
 			decision = decided ? of_element(decided, keys[k]) : NULL;
 		}
+		else if (decision)
+			merge_question(s, field, false, keys[k], decision);
 		if (decision)
 		{
-			merge_question(s, field, false, keys[k], decision);
 			merge_decide(s, decision);
 			merge_explain_claims(s, field, keys[k], decision);
 			continue;

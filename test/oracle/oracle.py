@@ -839,11 +839,13 @@ class Resolver:
             of_whole = None if whole is None else whole._replace(key=k, value=(whole.value or {}).get(k))
             if whole is not None and (d is None or whole.order > d.order):
                 d = of_whole
-            if d is not None and self.apart(d):
+            apart = d is not None and self.apart(d)
+            if apart:
                 self.question(field, k, claims, d, rule, withdrawn(self.live, [field], field, k))
                 d = of_whole
             if d is not None:
-                self.question(field, k, claims, d, rule, withdrawn(self.live, [field], field, k), whole=d.order == whole.order if whole else False)
+                if not apart:
+                    self.question(field, k, claims, d, rule, withdrawn(self.live, [field], field, k), whole=d.order == whole.order if whole else False)
                 if d.value is not None:
                     out[k] = dict(d.value)
                     if out[k].pop("primary", None):
