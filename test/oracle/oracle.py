@@ -51,6 +51,19 @@ Decision = namedtuple("Decision", "order at records unit key value source seen k
 # On who is who: kind is merge, split (of contacts), link or unlink; records and others: the two sides.
 Link = namedtuple("Link", "order kind records others")
 # before: what a cell that is empty now held last, as a cell of its own; None if it never held anything
+
+
+class Score(float):
+    """How much speaks for one person; alike up to the rounding of its storage."""
+    def __eq__(self, other):
+        return isinstance(other, float) and abs(float(self) - float(other)) < 0.0001
+
+    def __ne__(self, other):
+        return not self == other
+
+    __hash__ = None
+
+
 Cell = namedtuple("Cell", "value changed as_of estimate before", defaults=(None,))
 
 
@@ -508,7 +521,7 @@ def cluster(records, links=()):
             per_key.setdefault(key, (weight, key, reason))
         for weight, _, _ in per_key.values():
             rest *= 1 + weight
-        out[pair] = (min(per_key.values())[2], round(1 - rest, 4))
+        out[pair] = (min(per_key.values())[2], Score(1 - rest))
     return {frozenset(s) for s in home.values()}, out
 
 
