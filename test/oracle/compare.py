@@ -134,7 +134,7 @@ def received(got):
         who = f"conflict {people(k['members'])} {k['field']}" + (":" + k["element"] if k["element"] else "")
         out[who] = [(c["value"], c["source"], c.get("source_id"), unstamp(c["changed_at"])) for c in k["candidates"]]
     for f in got["refused"] or []:
-        out["refused " + " and ".join(sorted(map(people, f["members"])))] = (f["reason"], oracle.Score(f["score"]))
+        out["refused " + " and ".join(sorted(map(people, f["members"])))] = (f["reason"], oracle.score(f["score"]))
     for a in got["astray"] or []:
         out[f"id {a} leads nowhere"] = True
     return out

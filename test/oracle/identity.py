@@ -125,7 +125,7 @@ def received(psql, graphs):
     of = {k: m for m in contacts for k in m}
     refused = {}
     for s, i, t, j, reason, score in got["refused"] or []:
-        refused[frozenset((of[(s, i)], of[(t, j)]))] = (reason, oracle.Score(score))
+        refused[frozenset((of[(s, i)], of[(t, j)]))] = (reason, oracle.score(score))
     out = {}
     for g in graphs:
         mine = set(g.keys)

