@@ -4,7 +4,7 @@
 # installs what test/fuzz needs besides.
 set -eu
 
-PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config python3 python3-radicale"
+PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config openssl python3 python3-radicale"
 [ "${1:-}" != fuzz ] || PACKAGES="$PACKAGES clang libclang-rt-dev"
 
 missing=
