@@ -21,7 +21,7 @@
 #include "contactsync.h"
 #include "store/store.h"
 
-#define MAX_PLANS	64
+#define MAX_PLANS	128
 
 /* Kept plans, by the address of their text. */
 static struct
