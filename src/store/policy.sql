@@ -10,6 +10,10 @@ CREATE FUNCTION contactsync.current_policy() RETURNS contactsync.merge_policy
 COMMENT ON FUNCTION contactsync.current_policy() IS
 	'The rules that were set; the default is last_write_wins for single values and groups, union for lists and metadata.';
 
+-- Has this transaction resolved contacts by this version?
+CREATE FUNCTION contactsync._policy_used(version bigint) RETURNS boolean
+	LANGUAGE C VOLATILE STRICT PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'store_policy_used_sql';
+
 -- One version a transaction, unless contacts were already resolved by it.
 CREATE FUNCTION contactsync._change_policy(changed contactsync.merge_policy) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -23,8 +27,7 @@ BEGIN
 	WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.version DESC LIMIT 1;
 	-- a transaction id alone may be another cluster's, from before a restore
 	IF latest.xact = pg_catalog.pg_current_xact_id() AND latest.started_at = pg_catalog.transaction_timestamp()
-		AND NOT EXISTS (SELECT FROM contactsync.contacts c
-			WHERE c.tenant_id = contactsync.current_tenant() AND c.policy_version >= latest.version) THEN
+		AND NOT contactsync._policy_used(latest.version) THEN
 		UPDATE contactsync.policies p SET policy = changed, decided_at = pg_catalog.clock_timestamp()
 		WHERE p.tenant_id = contactsync.current_tenant() AND p.version = latest.version;
 	ELSE

@@ -219,11 +219,15 @@ apply_certificates(void)
 	return more;
 }
 
-/* Resolve a batch of contacts that an older policy made; how many there were. */
+/*
+ * Resolve a batch of contacts by a policy that is new; how many there were.  What
+ * comes meanwhile is resolved by it anyway, and has nothing to change here.
+ */
 static int
 refresh_batch(int limit)
 {
 	StoreArray	max;
+	StoreArray	next;
 	StoreArray	contacts;
 	uint64		n;
 
@@ -232,19 +236,44 @@ refresh_batch(int limit)
 	store_array_init(&max, INT4OID);
 	store_array_add(&max, Int32GetDatum(limit), false);
 	store_array_init(&contacts, UUIDOID);
-	n = store_run("SELECT id FROM contactsync.contacts WHERE tenant_id = contactsync.current_tenant() "
-				  "AND policy_version < (SELECT pg_catalog.max(p.version) FROM contactsync.policies p "
-				  "WHERE p.tenant_id = contactsync.current_tenant()) LIMIT ($1)[1]",
-				  1, (StoreArray *[]) {&max});
+	store_array_init(&next, UUIDOID);
+	/* one more, which is where the next batch starts */
+	n = store_run("SELECT c.id FROM (SELECT p.next_contact FROM contactsync.policies p "
+				  "WHERE p.tenant_id = contactsync.current_tenant() ORDER BY p.version DESC LIMIT 1) AS p "
+				  "CROSS JOIN LATERAL (SELECT c.id FROM contactsync.contacts c WHERE c.tenant_id = contactsync.current_tenant() "
+				  "AND c.id >= p.next_contact ORDER BY c.id LIMIT ($1)[1] + 1) AS c ORDER BY c.id", 1, (StoreArray *[]) {&max});
+	store_array_add(&next, (Datum) 0, true);
 	for (uint64 i = 0; i < n; i++)
 	{
 		bool		isnull;
+		Datum		id = store_value(i, 1, &isnull);
 
-		store_array_add(&contacts, store_value(i, 1, &isnull), false);
+		if (i < (uint64) limit)
+			store_array_add(&contacts, id, false);
+		else
+		{
+			next.values[0] = id;
+			next.nulls[0] = false;
+		}
 	}
 	store_resolve(&contacts, "policy", NULL);
+	store_run("UPDATE contactsync.policies p SET next_contact = ($1)[1] "
+			  "WHERE p.tenant_id = contactsync.current_tenant() AND p.next_contact IS NOT NULL", 1, (StoreArray *[]) {&next});
 	SPI_finish();
-	return n;
+	return contacts.n;
+}
+
+static bool
+refresh_due(void)
+{
+	bool		due;
+
+	if (SPI_connect() != SPI_OK_CONNECT)
+		elog(ERROR, "could not connect to SPI");
+	due = store_run("SELECT FROM contactsync.policies p "
+					"WHERE p.tenant_id = contactsync.current_tenant() AND p.next_contact IS NOT NULL LIMIT 1", 0, NULL) > 0;
+	SPI_finish();
+	return due;
 }
 
 /*
@@ -324,16 +353,12 @@ apply_due(int max, Progress *p)
 		CHECK_FOR_INTERRUPTS();
 		p->refreshed += relink_batch(Min(max - p->claimed - p->refreshed, guc_batch_size));
 	}
-	while (p->claimed + p->refreshed < max)
+	while (p->claimed + p->refreshed < max && refresh_due())
 	{
-		int			n = refresh_batch(Min(max - p->claimed - p->refreshed, guc_batch_size));
-
 		CHECK_FOR_INTERRUPTS();
-		if (n == 0)
-			return false;
-		p->refreshed += n;
+		p->refreshed += refresh_batch(Min(max - p->claimed - p->refreshed, guc_batch_size));
 	}
-	return true;
+	return p->claimed + p->refreshed >= max;
 }
 
 /*

@@ -8,7 +8,9 @@
  */
 #include "postgres.h"
 
+#include "access/xact.h"
 #include "catalog/pg_type.h"
+#include "fmgr.h"
 #include "lib/stringinfo.h"
 #include "miscadmin.h"
 #include "utils/array.h"
@@ -21,6 +23,8 @@
 #include "compat.h"
 #include "store/guard.h"
 #include "store/store.h"
+
+PG_FUNCTION_INFO_V1(store_policy_used_sql);
 
 /* Of the tenant, advanced under its lock: whoever commits later has a greater one. */
 #define GENERATION \
@@ -577,6 +581,24 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 	MemoryContextSwitchTo(c->context);
 }
 
+/* The last policy by which contacts were resolved, and in which transaction. */
+static struct
+{
+	FullTransactionId transaction;
+	int64		version;
+}			used;
+
+/*
+ * _policy_used(version bigint) -> boolean
+ *		Has this transaction resolved contacts by it, or tried to?
+ */
+Datum
+store_policy_used_sql(PG_FUNCTION_ARGS)
+{
+	PG_RETURN_BOOL(FullTransactionIdEquals(used.transaction, GetTopFullTransactionIdIfAny()) &&
+				   used.version >= PG_GETARG_INT64(0));
+}
+
 static void
 resolve(StoreArray *contacts, const char *cause, StoreArray *causes, StoreRecord *records, int nrecords)
 {
@@ -589,6 +611,8 @@ resolve(StoreArray *contacts, const char *cause, StoreArray *causes, StoreRecord
 	if (!any)
 		return;
 	store_policy(&policy);
+	used.transaction = GetTopFullTransactionId();
+	used.version = policy.version;
 	changes_init(&c, cause, &policy);
 	if (contacts->n > 0)
 		resolve_stored(&c, &policy, contacts, causes);

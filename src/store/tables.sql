@@ -54,11 +54,13 @@ CREATE TABLE contactsync.policies (
 	policy     contactsync.merge_policy NOT NULL,
 	xact       xid8 NOT NULL DEFAULT pg_catalog.pg_current_xact_id(),
 	started_at timestamptz NOT NULL DEFAULT pg_catalog.transaction_timestamp(),
+	next_contact uuid DEFAULT '00000000-0000-0000-0000-000000000000',
 	decided_at timestamptz NOT NULL DEFAULT pg_catalog.clock_timestamp(),
 	decided_by name NOT NULL DEFAULT contactsync._caller(),
 	PRIMARY KEY (tenant_id, version)
 );
 COMMENT ON TABLE contactsync.policies IS 'Every version of the merge policy; the newest is in force. See set_policy().';
+COMMENT ON COLUMN contactsync.policies.next_contact IS 'process() resolves the contacts with this id and later ones by it, some at a time; NULL = all are.';
 
 -- ---- what is coming in ----
 
@@ -308,7 +310,6 @@ CREATE TABLE contactsync.contacts (
 	PRIMARY KEY (tenant_id, id)
 ) WITH (fillfactor = 85);
 CREATE INDEX contacts_generation_idx ON contactsync.contacts (tenant_id, generation, id);
-CREATE INDEX contacts_policy_version_idx ON contactsync.contacts (tenant_id, policy_version);
 COMMENT ON TABLE contactsync.contacts IS 'The canonical contact of each person, with the provenance of every value inside. Read it through the view directory.';
 COMMENT ON COLUMN contactsync.contacts.live IS 'False once every record of the contact is deleted at its source.';
 COMMENT ON COLUMN contactsync.contacts.generation IS 'The tenant''s generation at the last change: grows in the order of commits. See changes().';
