@@ -2,37 +2,19 @@
 # database dies in the middle of a page.  Nothing is lost, nothing comes twice.
 use strict;
 use warnings;
-use File::Spec;
 use FindBin;
 use lib $FindBin::Bin;
-use JSON::PP;
 use Peers;
 use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
-use Time::HiRes qw(usleep);
 
-my $node = PostgreSQL::Test::Cluster->new('faults');
-my $dir = File::Spec->rel2abs($node->basedir);
+my ($node, $dir) = peers_node('faults');
 my ($radicale, $base) = start_radicale("$dir/radicale");
-$node->init;
-mkdir "$dir/secrets";
-spew("$dir/secrets/user", "ann\n");
-spew("$dir/secrets/password", "pw\n");
-$node->append_conf('postgresql.conf', qq{
-shared_preload_libraries = 'contactsync'
-contactsync.secret_directory = '$dir/secrets'
-contactsync.http_timeout = 60
-contactsync.http_retries = 0
-restart_after_crash = on
-});
-$node->start;
-
-sub fault { spew("$dir/state.json", encode_json({ fault => $_[0], match => $_[1] // '', after => $_[2] // 0 })) }
-fault(undef);
-my $proxy = IPC::Run::start([ 'python3', "$FindBin::Bin/../sandbox/proxy.py", "$dir/state.json", "$dir/port", $$, $base ]);
-for (1 .. 500) { last if -e "$dir/port"; usleep(20_000) }
-my $port = slurp_file("$dir/port");
+my ($proxy, $front) = start_proxy($dir, $base);
+spew("$dir/user", "ann\n");
+spew("$dir/password", "pw\n");
+sub fault { proxy(op => 'mode', path => '/ann/', mode => $_[0], match => $_[1] // '', skip => $_[2] // 0) }
 
 sub sql { return $node->safe_psql('postgres', "SET search_path = contactsync, public; $_[0]") }
 sub run_source
@@ -44,11 +26,11 @@ sub run_source
 my $book = "$base/ann/contacts";
 dav('PUT', "$book/", join('', map { card("u$_", "First$_", "Last$_", "EMAIL:p$_\@x.org") } 100 .. 449));
 sql('CREATE EXTENSION contactsync');
-sql(qq{SELECT add_source('ann', 'carddav', '{"url": "http://127.0.0.1:$port/ann/contacts/", "poll": false, "allow_http": true, "allow_private": true}',
-	'{"username": {"file": "$dir/secrets/user"}, "password": {"file": "$dir/secrets/password"}}')});
+sql(qq{SELECT add_source('ann', 'carddav', '{"url": "$front/ann/contacts/", "poll": false, "allow_http": true, "allow_private": true}',
+	'{"username": {"file": "$dir/user"}, "password": {"file": "$dir/password"}}')});
 
 # ---- the worker is killed in the middle of the first read ----
-fault('hang', 'addressbook-multiget', 2);
+fault('stall', 'addressbook-multiget', 2);
 my $run = sql("SELECT sync('ann')");
 ok($node->poll_query_until('postgres', "SELECT items = 200 FROM contactsync.runs WHERE id = $run"), 'two hundred cards are in');
 my $pid = sql(q{SELECT pid FROM pg_stat_activity WHERE backend_type = 'contactsync worker' AND datname = 'postgres'});
@@ -64,7 +46,7 @@ is(sql('SELECT count(*) FROM observations'), '350', 'nothing comes twice');
 # ---- the server dies in the middle of a delta ----
 dav('PUT', "$book/" . sql(qq{SELECT source_id FROM records WHERE state ->> 'last_name' = 'Last$_'}), card("u$_", "First$_", "Last$_", "EMAIL:p$_\@x.org", 'TITLE:New'))
 	for 100 .. 119;
-fault('hang', 'addressbook-multiget');
+fault('stall', 'addressbook-multiget');
 $run = sql("SELECT sync('ann')");
 ok($node->poll_query_until('postgres', "SELECT pages = 1 FROM contactsync.runs WHERE id = $run"), 'the list is in');
 $node->stop('immediate');
@@ -76,13 +58,13 @@ ok($node->poll_query_until('postgres', q{SELECT count(*) = 20 FROM contactsync.d
 # ---- bad answers ----
 my $cursor = sql(q{SELECT "cursor" FROM sources WHERE name = 'ann'});
 dav('PUT', "$book/new$_.vcf", card("n$_", "N$_", "New$_", "EMAIL:n$_\@x.org")) for 1 .. 3;
-for my $case ([500, '', '08006'], [429, '', '08006'], ['html', '', '08P01'], ['half', '', '08P01'], ['cut', '', '08006'], ['hang', '', '08006'],
-	[404, '', '08P01'], ['half', 'addressbook-multiget', '08P01'], ['drop', 'addressbook-multiget', '08P01'], [403, 'addressbook-multiget', '28000'])
+for my $case (['status:500', '', '08006'], ['status:429', '', '08006'], ['html', '', '08P01'], ['half', '', '08P01'], ['truncated', '', '08006'],
+	['stall', '', '08006'], ['status:404', '', '08P01'], ['half', 'addressbook-multiget', '08P01'], ['drop', 'addressbook-multiget', '08P01'], ['status:403', 'addressbook-multiget', '28000'])
 {
 	my ($fault, $match, $code) = @$case;
 	# a server error after a failure with the same token would rightly lead to a full read
 	sql(q{SELECT resume_source('ann'); UPDATE sources SET failures = 0 WHERE name = 'ann'});
-	set_timeout($node, $fault eq 'hang' ? 1 : 60);
+	set_timeout($node, $fault eq 'stall' ? 1 : 60);
 	fault($fault, $match);
 	is(run_source(), "failed $code", "$fault" . ($match ? " while fetching" : "") . ": " . sql("SELECT error FROM runs ORDER BY id DESC LIMIT 1"));
 }
@@ -94,7 +76,7 @@ is(run_source(), 'succeeded -', 'the next run goes on');
 is(sql('SELECT count(*) FROM directory'), '353', 'with what was new');
 
 # ---- a server that breaks down at every tokened report ----
-fault(500, 'sync-token>http');
+fault('status:500', 'sync-token>http');
 is(run_source(), 'failed 08006', 'once is a failure');
 is(run_source(), 'succeeded -', 'twice is a lost token: a full read');
 is(sql(q{SELECT kind, cause, certified FROM runs ORDER BY id DESC LIMIT 1}), 'full|cursor lost|t', 'that is certified');

@@ -3,7 +3,6 @@
 # one that nothing disturbed would have: what it holds is what is here.
 use strict;
 use warnings;
-use File::Spec;
 use FindBin;
 use lib $FindBin::Bin;
 use JSON::PP;
@@ -12,19 +11,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('providers');
-my $dir = File::Spec->rel2abs($node->basedir . '/secrets');
-mkdir $dir or die $!;
-spew("$dir/key", ('ab' x 32) . "\n");
-$node->init;
-$node->append_conf('postgresql.conf', qq{
-shared_preload_libraries = 'contactsync'
-contactsync.secret_key_file = '$dir/key'
-contactsync.http_timeout = 60
-contactsync.http_retries = 0
-autovacuum = off
-});
-$node->start;
+my ($node, $dir) = peers_node('providers');
 my ($emulator, $port) = start_providers($dir);
 
 sub sql { return $node->safe_psql('postgres', "SET search_path = contactsync, public; $_[0]") }

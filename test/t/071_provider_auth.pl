@@ -2,7 +2,6 @@
 # stay what they are.
 use strict;
 use warnings;
-use File::Spec;
 use FindBin;
 use lib $FindBin::Bin;
 use JSON::PP;
@@ -11,20 +10,8 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('auth');
-my $dir = File::Spec->rel2abs($node->basedir . '/secrets');
-mkdir $dir or die $!;
+my ($node, $dir) = peers_node('auth', 'log_min_messages = debug1');
 my ($key, $newer) = ('ab' x 32, 'cd' x 32);
-spew("$dir/key", "$key\n");
-$node->init;
-$node->append_conf('postgresql.conf', qq{
-shared_preload_libraries = 'contactsync'
-contactsync.secret_key_file = '$dir/key'
-contactsync.secret_directory = '$dir'
-contactsync.http_retries = 0
-log_min_messages = debug1
-});
-$node->start;
 my ($emulator, $port) = start_providers($dir);
 
 sub sql { return $node->safe_psql('postgres', "SET search_path = contactsync, public; $_[0]") }

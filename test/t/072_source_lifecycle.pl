@@ -2,7 +2,6 @@
 # worker, and drop_source() in the middle of a run.
 use strict;
 use warnings;
-use File::Spec;
 use FindBin;
 use lib $FindBin::Bin;
 use JSON::PP;
@@ -12,19 +11,7 @@ use PostgreSQL::Test::Utils;
 use Test::More;
 use Time::HiRes 'time';
 
-my $node = PostgreSQL::Test::Cluster->new('lifecycle');
-my $dir = File::Spec->rel2abs($node->basedir . '/secrets');
-mkdir $dir or die $!;
-spew("$dir/key", ('ab' x 32) . "\n");
-$node->init;
-$node->append_conf('postgresql.conf', qq{
-shared_preload_libraries = 'contactsync'
-contactsync.secret_key_file = '$dir/key'
-contactsync.http_timeout = 60
-contactsync.http_retries = 0
-autovacuum = off
-});
-$node->start;
+my ($node, $dir) = peers_node('lifecycle');
 my ($emulator, $port) = start_providers($dir);
 
 sub sql { return $node->safe_psql('postgres', "SET search_path = contactsync, public; $_[0]") }

@@ -3,6 +3,7 @@ package Peers;
 use strict;
 use warnings;
 use Exporter 'import';
+use File::Spec;
 use FindBin;
 use HTTP::Tiny;
 use IPC::Run;
@@ -12,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(spew set_timeout set_retries start_radicale dav card start_providers control);
+our @EXPORT = qw(spew peers_node set_timeout set_retries start_radicale dav card start_providers control start_proxy proxy);
 
 # Replace a file at once.
 sub spew
@@ -43,25 +44,64 @@ sub set_retries
 	$node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_retries') = '$n'") or die;
 }
 
+# A server with the worker, a folder for secrets and what a test of sources needs besides; (node, folder).
+# The key file seals secrets; more are lines of postgresql.conf.
+sub peers_node
+{
+	my ($name, @more) = @_;
+	my $node = PostgreSQL::Test::Cluster->new($name);
+	my $dir = File::Spec->rel2abs($node->basedir . '/secrets');
+	mkdir $dir or die $!;
+	spew("$dir/key", ('ab' x 32) . "\n");
+	$node->init;
+	$node->append_conf('postgresql.conf', join("\n", "shared_preload_libraries = 'contactsync'", "contactsync.secret_key_file = '$dir/key'",
+		"contactsync.secret_directory = '$dir'", 'contactsync.http_timeout = 60', 'contactsync.http_retries = 0', 'autovacuum = off',
+		'restart_after_crash = on', @more, ''));
+	$node->start;
+	return ($node, $dir);
+}
+
+# A server of test/sandbox, with its arguments between the port file and our pid; (handle, port).
+sub start_server
+{
+	my ($script, $port_file, @more) = @_;
+	my $handle = IPC::Run::start([ '/usr/bin/python3', '-B', "$FindBin::Bin/../sandbox/$script", $port_file, $$, @more ]);
+	for (1 .. 1500) { last if -e $port_file; usleep(20_000) }
+	return ($handle, PostgreSQL::Test::Utils::slurp_file($port_file));
+}
+
+my $tiny = HTTP::Tiny->new(timeout => 60);
+sub rule
+{
+	my ($port, %what) = @_;
+	my $r = $tiny->post("http://127.0.0.1:$port/control", { content => encode_json(\%what) });
+	die "control: $r->{status}" if $r->{status} != 200;
+	return decode_json($r->{content});
+}
+
 # The emulated providers (test/sandbox/providers.py); (handle, port).
-my ($providers, $tiny);
+my $providers;
 sub start_providers
 {
 	my ($dir) = @_;
-	my $handle = IPC::Run::start([ '/usr/bin/python3', '-B', "$FindBin::Bin/../sandbox/providers.py", "$dir/port", $$ ]);
-	for (1 .. 500) { last if -e "$dir/port"; usleep(20_000) }
-	$providers = PostgreSQL::Test::Utils::slurp_file("$dir/port");
-	$tiny = HTTP::Tiny->new(timeout => 60);
+	(my $handle, $providers) = start_server('providers.py', "$dir/port");
 	return ($handle, $providers);
 }
 
 # Rule them: see providers.py.
-sub control
+sub control { return rule($providers, @_) }
+
+# A proxy in front of a CardDAV server (test/sandbox/proxy.py); (handle, URL).
+my $proxy;
+sub start_proxy
 {
-	my $r = $tiny->post("http://127.0.0.1:$providers/control", { content => encode_json({@_}) });
-	die "control: $r->{status}" if $r->{status} != 200;
-	return decode_json($r->{content});
+	my ($dir, $upstream) = @_;
+	(my $handle, $proxy) = start_server('proxy.py', "$dir/proxy", $upstream);
+	return ($handle, "http://127.0.0.1:$proxy");
 }
+
+# Rule it: see proxy.py.
+sub proxy { return rule($proxy, @_) }
 
 sub wait_for_server
 {
