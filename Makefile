@@ -16,7 +16,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(dir $(last
 MODULE_big  = contactsync
 srcdir_    := $(dir $(lastword $(MAKEFILE_LIST)))
 
-MODULE_DIRS = contact merge store http sync webhook worker
+MODULE_DIRS = contact merge stats store http sync webhook worker
 OBJS        = $(patsubst $(srcdir_)%.c,%.o,$(wildcard $(srcdir_)src/*.c) \
               $(foreach d,$(MODULE_DIRS),$(wildcard $(srcdir_)src/$(d)/*.c)))
 MODULE_HEADERS = $(wildcard $(srcdir_)src/*.h $(srcdir_)src/*/*.h)
@@ -29,6 +29,7 @@ SQL_PIECES  = src/prologue.sql \
               src/merge/merge_policy.sql \
               src/merge/merge_aggregate.sql \
               src/store/tenant.sql \
+              src/stats/stats.sql \
               src/store/tables.sql \
               src/store/secret.sql \
               src/store/ingest.sql \

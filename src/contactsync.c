@@ -11,6 +11,7 @@
 #include "compat.h"
 #include "contactsync.h"
 #include "guc.h"
+#include "stats/stats.h"
 #include "store/guard.h"
 #include "worker/worker.h"
 
@@ -21,5 +22,6 @@ _PG_init(void)
 {
 	guc_init();
 	guard_init();
+	stats_init();
 	worker_init();
 }

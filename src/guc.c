@@ -4,6 +4,7 @@
  */
 #include "postgres.h"
 
+#include "miscadmin.h"
 #include "utils/guc.h"
 
 #include "guc.h"
@@ -23,6 +24,8 @@ char	   *guc_http_ca_file;
 int			guc_http_max_body;
 int			guc_dedup_retention;
 int			guc_run_retention;
+int			guc_max_counted_sources = 1000;
+int			guc_counter_save_interval;
 
 void
 guc_init(void)
@@ -103,5 +106,16 @@ guc_init(void)
 							"The newest of each source stays; 0 = for ever.",
 							&guc_run_retention, 90, 0, 36500,
 							PGC_SUSET, 0, NULL, NULL, NULL);
+	if (process_shared_preload_libraries_in_progress)
+		DefineCustomIntVariable("contactsync.max_counted_sources",
+								"Most sources, of all tenants and databases, that are counted one by one.",
+								"Each takes 2 kB of shared memory; what comes beyond it is counted together.",
+								&guc_max_counted_sources, 1000, 10, 1000000,
+								PGC_POSTMASTER, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.counter_save_interval",
+							"How often counters are written to disk, if there is something new.",
+							"A crash loses what was counted since.",
+							&guc_counter_save_interval, 60, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("contactsync");
 }

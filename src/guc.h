@@ -23,5 +23,7 @@ extern int	guc_http_retries;	/* contactsync.http_retries */
 extern int	guc_http_max_body;
 extern int	guc_dedup_retention;
 extern int	guc_run_retention;
+extern int	guc_max_counted_sources;	/* contactsync.max_counted_sources */
+extern int	guc_counter_save_interval;	/* contactsync.counter_save_interval, s */
 
 #endif							/* CONTACTSYNC_GUC_H */

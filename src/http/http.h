@@ -65,6 +65,8 @@ typedef struct HttpExchange
 	int			retry_after;	/* seconds, as the server asks; -1 = it does not */
 	int64		requests_left;	/* X-RateLimit-Remaining and its kin; -1 = not said */
 	int64		limit_reset_ms; /* until there are more; -1 = not said */
+	int64		elapsed_us;		/* from sending until the answer was here */
+	int64		wire_bytes;		/* of the answer, headers included */
 	void	   *owner;
 } HttpExchange;
 

@@ -552,7 +552,15 @@ settle(Transfer *t, CURLcode code)
 	HttpExchange *x = t->exchange;
 	long		status = 0;
 	curl_off_t	retry_after = 0;
+	curl_off_t	size = 0;
+	curl_off_t	elapsed = 0;
+	long		header_size = 0;
 
+	(void) curl_easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &elapsed);
+	(void) curl_easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &size);
+	(void) curl_easy_getinfo(t->easy, CURLINFO_HEADER_SIZE, &header_size);
+	x->elapsed_us = elapsed;
+	x->wire_bytes = size + header_size;
 	if (code == CURLE_OK)
 	{
 		(void) curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);

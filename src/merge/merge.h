@@ -428,6 +428,7 @@ typedef struct MergeResult
 	ContactValue contact;		/* stamped */
 	int			nconflicts;
 	MergeConflict *conflicts;
+	int			disagreements[MR_COUNT];	/* scalars and groups about which claims differ, by the rule */
 	int			ncandidates;	/* only if explained */
 	MergeCandidate *candidates; /* by field, key, rank */
 } MergeResult;

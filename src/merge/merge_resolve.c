@@ -90,6 +90,7 @@ resolve_cell(MergeResolver *s, uint32 fields, StrView key, ContactField lead, co
 		decision = NULL;
 	parted = decision && merge_is_parted(s, decision);
 	distinct = merge_count_distinct(s);
+	s->result->disagreements[rule->kind] += distinct > 1;
 
 	/* a decision keeps its value, but not quietly once all say something else */
 	if (rule->kind == MR_MANUAL_REVIEW && distinct == 1 && decision && !merge_decides(decision, &s->claims[0]))

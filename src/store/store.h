@@ -177,6 +177,7 @@ typedef struct StoreMapping
 	ContactClaims covers;		/* what a mapped snapshot speaks about */
 	StrView		source_class;
 	bool		many_per_source;	/* see StoreRecord */
+	int64		since;			/* when the source became known */
 } StoreMapping;
 
 /* Of the sources named, sorted; the result lives in the current context. */

@@ -8,6 +8,7 @@
 #include "miscadmin.h"
 
 #include "compat.h"
+#include "stats/stats.h"
 #include "store/store.h"
 
 void
@@ -36,6 +37,8 @@ store_audit_add(StoreRows *rows, const char *cause, int64 cause_id, const char *
 {
 	char		secret[VARHDRSZ + 16];
 
+	stats_add(stats_of_tenant(), strcmp(operation, "insert") == 0 ? SC_CONTACTS_INSERTED : strcmp(operation, "update") == 0 ? SC_CONTACTS_UPDATED :
+			  strcmp(operation, "delete") == 0 ? SC_CONTACTS_DELETED : SC_CONTACTS_MERGED, 1);
 	SET_VARSIZE(secret, sizeof(secret));
 	if (!pg_strong_random(VARDATA(secret), 16))
 		ereport(ERROR,

@@ -31,7 +31,7 @@ StoreMapping *
 store_load_mappings(StoreArray *sources, int *nmappings)
 {
 	uint64		n = store_run("SELECT s.name, c.spec ->> 'driver', c.spec -> 'map', s.class, "
-							  "coalesce(s.settings -> 'duplicates' = 'true', false) FROM contactsync.sources s "
+							  "coalesce(s.settings -> 'duplicates' = 'true', false), s.created_at FROM contactsync.sources s "
 							  "CROSS JOIN LATERAL contactsync._connector(s.connector) AS c (spec) "
 							  "WHERE s.tenant_id = contactsync.current_tenant() AND s.name = ANY ($1) ORDER BY s.name",
 							  1, (StoreArray *[]) {sources});
@@ -45,6 +45,7 @@ store_load_mappings(StoreArray *sources, int *nmappings)
 		set_mapping(&mappings[i], i, 2);
 		mappings[i].source_class = store_text(i, 4);
 		mappings[i].many_per_source = DatumGetBool(store_value(i, 5, &isnull));
+		mappings[i].since = store_time(i, 6);
 	}
 	*nmappings = n;
 	return mappings;

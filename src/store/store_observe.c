@@ -21,6 +21,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "stats/stats.h"
 #include "store/store.h"
 
 typedef struct Event
@@ -722,12 +723,44 @@ settle_inbox(StoreArray *applied, StoreArray *places, StoreArray *failed, StoreA
 				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.x",
 				  1, (StoreArray *[]) {applied});
 	if (failed->n > 0)
-		store_run("UPDATE contactsync.inbox i SET failed_at = pg_catalog.clock_timestamp(), "
-				  "error_code = u.code, error = u.reason "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
-				  "AS u (id, code, reason) "
-				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.id",
-				  3, (StoreArray *[]) {failed, codes, reasons});
+	{
+		uint64		n = store_run("UPDATE contactsync.inbox i SET failed_at = pg_catalog.clock_timestamp(), "
+								  "error_code = u.code, error = u.reason "
+								  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
+								  "AS u (id, code, reason) "
+								  "WHERE i.tenant_id = contactsync.current_tenant() AND i.id = u.id RETURNING i.source",
+								  3, (StoreArray *[]) {failed, codes, reasons});
+
+		for (uint64 row = 0; row < n; row++)
+		{
+			StrView		source = store_text(row, 1);
+
+			stats_add(stats_of(source.ptr, source.len), SC_EVENTS_REJECTED, 1);
+		}
+	}
+}
+
+/* What became of events, and how long it took; they are sorted by source. */
+static void
+count_events(Event **events, int nevents, const StoreRecord *records)
+{
+	StatsPending *pending = NULL;
+	TimestampTz now = GetCurrentTimestamp();
+
+	for (int i = 0; i < nevents; i++)
+	{
+		const Event *e = events[i];
+
+		if (i == 0 || strview_cmp(events[i - 1]->source, e->source) != 0)
+			pending = stats_of(e->source.ptr, e->source.len);
+		stats_add(pending, e->late ? SC_EVENTS_LATE : e->stored ? SC_EVENTS_APPLIED : SC_EVENTS_UNCHANGED, 1);
+		stats_time(pending, SH_QUEUE_WAIT, now - e->received);
+		/* what changed before the source was known here could not come any sooner */
+		if (e->stored && e->o.effective >= e->mapping->since)
+			stats_time(pending, SH_EVENT_LAG, now - e->o.effective);
+		if (records[e->record].refold && (i + 1 == nevents || events[i + 1]->record != e->record))
+			stats_add(pending, SC_REFOLDS, 1);
+	}
 }
 
 /* Give up on one event: the fault came from deeper than its payload's form. */
@@ -895,6 +928,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 		store_save_evidence(&evidence, *records, *nrecords);
 		report_uncovered(*records, *nrecords);
 	}
+	count_events(sorted, nevents, *records);
 	settle_inbox(&applied, &places, &failed, &codes, &reasons);
 	return nevents;
 }

@@ -21,6 +21,7 @@
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "stats/stats.h"
 #include "store/guard.h"
 #include "store/store.h"
 
@@ -338,6 +339,29 @@ changes_init(Changes *c, const char *cause, const MergePolicy *policy)
 	"ON r.tenant_id = contactsync.current_tenant() AND r.id = a.record_id " \
 	"WHERE a.tenant_id = contactsync.current_tenant() AND a.id = " id_ " AND (r.id IS NULL OR a.reused_at IS DISTINCT FROM r.reused_at))"
 
+/* Of conflicts c that a statement changed: is there a question now, is it answered, and was there one before? */
+#define RETURNING_STATES \
+	"RETURNING c.state IN ('open', 'assigned') AS open, c.state = 'resolved' AS resolved, " \
+	"coalesce((SELECT o.state IN ('open', 'assigned') FROM contactsync.conflicts o " \
+	"WHERE o.tenant_id = contactsync.current_tenant() AND o.id = c.id), false) AS was_open"
+
+static void
+count_conflicts(void)
+{
+	StatsPending *pending = stats_of_tenant();
+
+	for (uint64 row = 0; row < SPI_processed; row++)
+	{
+		bool		isnull;
+		bool		open = DatumGetBool(store_value(row, 1, &isnull));
+		bool		resolved = DatumGetBool(store_value(row, 2, &isnull));
+		bool		was_open = DatumGetBool(store_value(row, 3, &isnull));
+
+		if (open != was_open)
+			stats_add(pending, open ? SC_CONFLICTS_OPENED : resolved ? SC_CONFLICTS_RESOLVED : SC_CONFLICTS_SUPERSEDED, 1);
+	}
+}
+
 static void
 write_changes(Changes *c, StoreArray *contacts)
 {
@@ -376,6 +400,7 @@ write_changes(Changes *c, StoreArray *contacts)
 				   "FROM u WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.id", &c->changed);
 
 	if (c->conflict_contact.n > 0)
+	{
 		store_run("INSERT INTO contactsync.conflicts AS c (contact_id, field, element, reason, state, candidates, seen, decision_id) "
 				  "SELECT u.contact_id, u.field, u.element, u.reason, CASE WHEN u.open THEN 'open' ELSE 'resolved' END, "
 				  "u.candidates::pg_catalog.jsonb, u.seen, u.decision_id "
@@ -388,18 +413,24 @@ write_changes(Changes *c, StoreArray *contacts)
 				  "opened_at = CASE WHEN excluded.state = 'open' AND c.state NOT IN ('open', 'assigned') THEN excluded.opened_at ELSE c.opened_at END, "
 				  "changed_at = excluded.changed_at "
 				  "WHERE (c.state = 'resolved') <> (excluded.state = 'resolved') OR c.state = 'superseded' OR c.seen <> excluded.seen OR c.candidates <> excluded.candidates "
-				  "OR c.decision_id IS DISTINCT FROM excluded.decision_id OR c.reason <> excluded.reason",
+				  "OR c.decision_id IS DISTINCT FROM excluded.decision_id OR c.reason <> excluded.reason "
+				  RETURNING_STATES,
 				  8, (StoreArray *[]) {&c->conflict_contact, &c->conflict_field, &c->conflict_element,
 				  &c->conflict_open, &c->conflict_candidates, &c->conflict_seen, &c->conflict_decision,
 				  &c->conflict_reason});
+		count_conflicts();
+	}
 	if (contacts->n > 0)
+	{
 		store_run("UPDATE contactsync.conflicts c SET state = 'superseded', changed_at = pg_catalog.clock_timestamp() "
 			  "FROM " STORE_EACH(1)
 			  "WHERE c.tenant_id = contactsync.current_tenant() AND c.contact_id = u.x AND c.state <> 'superseded' "
 			  "AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
 			  "AS k (contact_id, field, element) "
-			  "WHERE k.contact_id = c.contact_id AND k.field = c.field AND k.element = c.element)",
+			  "WHERE k.contact_id = c.contact_id AND k.field = c.field AND k.element = c.element) " RETURNING_STATES,
 			  4, (StoreArray *[]) {contacts, &c->conflict_contact, &c->conflict_field, &c->conflict_element});
+		count_conflicts();
+	}
 
 	store_audit_write(&c->audit);
 }
@@ -408,6 +439,17 @@ static int
 old_cmp(const void *a, const void *b)
 {
 	return memcmp(&((const OldContact *) a)->id, &((const OldContact *) b)->id, UUID_LEN);
+}
+
+static void
+count_resolved(const MergeResult *result)
+{
+	StatsPending *pending = stats_of_tenant();
+
+	StaticAssertStmt(SC_DISAGREEMENTS + MR_UNION == SC_DISAGREEMENTS_LAST, "rules are counted in their order");
+	stats_add(pending, SC_CONTACTS_RESOLVED, 1);
+	for (int k = 0; k < MR_COUNT; k++)
+		stats_add(pending, SC_DISAGREEMENTS + k, result->disagreements[k]);
 }
 
 /* Compare a resolved contact with what is stored, and note what is to be written. */
@@ -442,6 +484,8 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 		store_audit_add(&c->audit, c->cause, cause_id,
 						!old || !old->live ? "insert" : result->live ? "update" : "delete", id, changed);
 	add_conflicts(c, id, result, inputs);
+	if (strcmp(c->cause, "event") == 0)
+		count_resolved(result);
 }
 
 /* The last event that touched a contact. */

@@ -105,6 +105,7 @@ BEGIN
 				HINT = 'drop_tenant(tenant, purge => true) deletes all of it, with its audit log, for good.';
 		END IF;
 	END LOOP;
+	PERFORM contactsync._forget_tenant_counters(tenant);
 	DELETE FROM contactsync.tenant_state s WHERE s.tenant_id = tenant;
 	DELETE FROM contactsync.tenants x WHERE x.tenant_id = tenant;
 END

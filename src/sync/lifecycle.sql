@@ -214,6 +214,7 @@ BEGIN
 	UPDATE contactsync.runs x SET held_deletes = 0, certificate_applied = x.certificate_applied OR x.certified AND claims = 'purge', cursor_before = NULL, cursor_after = NULL
 	WHERE x.tenant_id = contactsync.current_tenant() AND x.source = _drop_source.name
 		AND (x.held_deletes > 0 OR x.certified AND NOT x.certificate_applied AND claims = 'purge' OR x.cursor_before IS NOT NULL OR x.cursor_after IS NOT NULL);
+	PERFORM contactsync._forget_counters(name);
 	DELETE FROM contactsync.schedules s WHERE s.tenant_id = contactsync.current_tenant() AND s.source = _drop_source.name;
 	DELETE FROM contactsync.drift d WHERE d.tenant_id = contactsync.current_tenant() AND d.source = _drop_source.name AND claims = 'purge';
 	DELETE FROM contactsync.source_secrets s WHERE s.tenant_id = contactsync.current_tenant() AND s.source = _drop_source.name;

@@ -3,6 +3,7 @@
  *		Reading sources: runs, and the drivers that speak to providers.
  *
  *	sync_run.c		a run from its start to its end, whatever the driver
+ *	sync_count.c	what is counted of answers and pages
  *	sync_pace.c		when a request may go, and go again
  *	sync_auth.c		what a request is authenticated with; OAuth 2.0
  *	sync_rest.c		JSON over HTTP, as a connector describes it
@@ -164,6 +165,12 @@ extern bool sync_auth_refused(SyncRun *run);
 extern void sync_auth_accepted(SyncRun *run);
 /* The request that is due: for a token, or of the driver with its credentials. */
 extern void sync_auth_fill(SyncRun *run, HttpRequest *request);
+
+/* ---- sync_count.c ---- */
+
+/* An answer, whatever becomes of it; and a page that is stored, with its run if that ended with it. */
+extern void sync_count_answer(SyncRun *run, HttpExchange *x, SyncClass class, bool for_token);
+extern void sync_count_page(SyncRun *run, SyncPage *page, TimestampTz begun);
 
 /* ---- sync_page.c ---- */
 

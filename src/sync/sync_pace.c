@@ -19,6 +19,7 @@
 #include "utils/timestamp.h"
 
 #include "guc.h"
+#include "stats/stats.h"
 #include "sync/sync.h"
 
 #define FIRST_PAUSE_MS		500
@@ -91,6 +92,7 @@ sync_try_later(SyncRun *run, HttpExchange *x, bool rate)
 		TimestampDifferenceExceeds(run->first_sent, GetCurrentTimestamp(), LONGEST_WAIT_MS))
 		return false;
 	run->retries++;
+	stats_add_now(run->tenant, run->source, SC_REQUEST_RETRIES, 1);
 	pause = (int64) (pg_prng_double(&pg_global_prng_state) * pause);
 	if (x->retry_after >= 0)
 		pause += x->retry_after * INT64CONST(1000);

@@ -16,6 +16,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "stats/stats.h"
 #include "store/guard.h"
 #include "sync/sync.h"
 
@@ -153,6 +154,7 @@ restart_in_full(SyncRun *run)
 	store_array_init(&id, INT8OID);
 	store_array_add(&id, Int64GetDatum(run->id), false);
 	store_run("SELECT contactsync._restart_run(($1)[1])", 1, (StoreArray *[]) {&id});
+	stats_add(stats_of(run->source, strlen(run->source)), SC_RUNS_RESTARTED, 1);
 	run->full = true;
 	run->cursor = run->progress = NULL;
 	run->retries = 0;
@@ -411,6 +413,7 @@ take_page(SyncRun *run, HttpExchange *x)
 	StoreArray	id;
 	StoreArray	json;
 	Datum		cursor;
+	TimestampTz begun = GetCurrentTimestamp();
 
 	sync_page_init(&page);
 	run->retries = 0;
@@ -433,6 +436,7 @@ take_page(SyncRun *run, HttpExchange *x)
 		json.nulls[0] = cursor == (Datum) 0;
 		store_run("SELECT contactsync._finish_run(($1)[1], ($2)[1])", 2, (StoreArray *[]) {&id, &json});
 	}
+	sync_count_page(run, &page, begun);
 }
 
 void
@@ -447,6 +451,7 @@ sync_answer(SyncRun *run, HttpExchange *x)
 		elog(ERROR, "could not connect to SPI");
 	run->sent = false;
 	class = for_token ? sync_auth_classify(run, x) : run->driver->classify(run, x);
+	sync_count_answer(run, x, class, for_token);
 	if ((class == SYNC_TRANSIENT || class == SYNC_RATE) && sync_try_later(run, x, class == SYNC_RATE))
 		 /* the same request again */ ;
 	else if (class == SYNC_RATE)
@@ -512,6 +517,7 @@ sync_fail(SyncRun *run)
 	store_array_add(&seconds, Int32GetDatum(run->retry_after), run->retry_after < 0);
 	store_run("SELECT contactsync._fail_run(($1)[1], ($2)[1], ($2)[2], ($3)[1])", 3,
 			  (StoreArray *[]) {&id, &texts, &seconds});
+	stats_add(stats_of(run->source, strlen(run->source)), SC_RUNS_FAILED, 1);
 	SPI_finish();
 	guard_leave(&guard);
 }

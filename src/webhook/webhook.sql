@@ -72,11 +72,13 @@ BEGIN
 	PERFORM contactsync._require_active();
 	events := 0;
 	IF method IS DISTINCT FROM 'POST' THEN
+		PERFORM contactsync._count_now(NULL, 'webhooks_refused_total:method');
 		status := 405;
 		answer := '{"error": "method not allowed"}';
 		RETURN;
 	END IF;
 	IF pg_catalog.octet_length(body) > pg_catalog.pg_size_bytes(pg_catalog.current_setting('contactsync.max_payload')) THEN
+		PERFORM contactsync._count_now(NULL, 'webhooks_refused_total:too large');
 		status := 413;
 		answer := '{"error": "too large"}';
 		RETURN;
@@ -86,6 +88,7 @@ BEGIN
 	WHERE s.tenant_id = tenant AND s.name = _receive.source AND s.settings @> '{"webhook": true}' AND s.state <> 'dropped'
 	ORDER BY c.tenant_id = tenant DESC LIMIT 1;
 	IF spec ->> 'scheme' IS NULL THEN
+		PERFORM contactsync._count_now(NULL, 'webhooks_refused_total:no such webhook');
 		status := 404;
 		answer := '{"error": "not found"}';
 		RETURN;
@@ -125,11 +128,13 @@ BEGIN
 			VALUES (tenant, next_id, _receive.source, event_id, 'snapshot', pg_catalog.now(), pg_catalog.clock_timestamp(),
 				'22P02', 'the webhook body is not JSON');
 		END IF;
+		PERFORM contactsync._count_now(source, 'webhooks_refused_total:not JSON');
 		status := 400;
 		answer := '{"error": "the body is not JSON"}';
 		RETURN;
 	END IF;
 	IF NOT FOUND THEN
+		PERFORM contactsync._count(source, 'webhooks_total:duplicate');
 		status := 200;
 		answer := '{"duplicate": true}';
 		RETURN;
@@ -162,9 +167,13 @@ BEGIN
 			CASE WHEN reason IS NOT NULL THEN pg_catalog.clock_timestamp() END,
 			CASE WHEN reason IS NOT NULL THEN '22P02' END,
 			reason);
+		IF reason IS NOT NULL THEN
+			PERFORM contactsync._count(source, 'events_total:rejected');
+		END IF;
 		next_id := pg_catalog.nextval('contactsync.inbox_id_seq');
 		events := events + 1;
 	END LOOP;
+	PERFORM contactsync._count(source, 'webhooks_total:accepted');
 	status := 200;
 	answer := pg_catalog.format('{"accepted": %s}', events);
 END

@@ -13,6 +13,8 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "stats/stats.h"
+#include "store/guard.h"
 #include "store/secret.h"
 #include "webhook/webhook.h"
 
@@ -86,6 +88,12 @@ webhook_verify_sql(PG_FUNCTION_ARGS)
 		[WEBHOOK_NO_SECRET] = "no secret",
 		[WEBHOOK_BAD_SIGNATURE] = "bad signature",
 	};
+	static const StatsCounter counters[] = {
+		[WEBHOOK_NO_SIGNATURE] = SC_WEBHOOKS_NO_SIGNATURE,
+		[WEBHOOK_OUTSIDE_WINDOW] = SC_WEBHOOKS_OUTSIDE_WINDOW,
+		[WEBHOOK_NO_SECRET] = SC_WEBHOOKS_NO_SECRET,
+		[WEBHOOK_BAD_SIGNATURE] = SC_WEBHOOKS_BAD_SIGNATURE,
+	};
 	const WebhookScheme *scheme;
 	WebhookVerdict verdict;
 	TupleDesc	tupdesc;
@@ -131,6 +139,7 @@ webhook_verify_sql(PG_FUNCTION_ARGS)
 	}
 	if (verdict != WEBHOOK_OK)
 	{
+		stats_add_now(guard_current_tenant(), source, counters[verdict], 1);
 		values[2] = CStringGetTextDatum(reasons[verdict]);
 		nulls[2] = false;
 	}

@@ -16,6 +16,7 @@
 #include "catalog/pg_database.h"
 #include "commands/dbcommands.h"
 #include "commands/defrem.h"
+#include "commands/extension.h"
 #include "miscadmin.h"
 #include "nodes/parsenodes.h"
 #include "storage/ipc.h"
@@ -26,6 +27,7 @@
 #include "utils/wait_event.h"
 
 #include "compat.h"
+#include "stats/stats.h"
 #include "worker/worker.h"
 
 #define HOLD_TIMEOUT_MS		5000
@@ -193,7 +195,11 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 		/* the worker is to see that its extension is gone */
 		if (IsA(pstmt->utilityStmt, DropStmt) &&
 			((DropStmt *) pstmt->utilityStmt)->removeType == OBJECT_EXTENSION)
+		{
 			worker_wake();
+			if (!OidIsValid(get_extension_oid("contactsync", true)))
+				stats_forget_database_at_commit();
+		}
 		return;
 	}
 	if (!hold(database))
@@ -208,6 +214,8 @@ process_utility(PlannedStmt *pstmt, const char *queryString, bool readOnlyTree, 
 		done = true;
 	}
 	PG_END_ENSURE_ERROR_CLEANUP(release_at_exit, ObjectIdGetDatum(database));
+	if (done && IsA(pstmt->utilityStmt, DropdbStmt))
+		stats_forget_database(database);
 	release(database, done && IsA(pstmt->utilityStmt, DropdbStmt));
 }
 

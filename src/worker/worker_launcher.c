@@ -30,6 +30,7 @@
 
 #include "compat.h"
 #include "guc.h"
+#include "stats/stats.h"
 #include "worker/worker.h"
 
 #define SCAN_INTERVAL_MS	60000	/* a database that was created or dropped */
@@ -64,8 +65,12 @@ scan_databases(void)
 	HeapTuple	tuple;
 	bool		present[WORKER_MAX_DATABASES] = {false};
 
+	List	   *counted;
+	ListCell   *cell;
+
 	StartTransactionCommand();
 	(void) GetTransactionSnapshot();
+	counted = stats_databases();
 	rel = table_open(DatabaseRelationId, AccessShareLock);
 	scan = table_beginscan_catalog(rel, 0, NULL);
 	while (HeapTupleIsValid(tuple = heap_getnext(scan, ForwardScanDirection)))
@@ -73,6 +78,7 @@ scan_databases(void)
 		Form_pg_database db = (Form_pg_database) GETSTRUCT(tuple);
 		WorkerSlot *slot;
 
+		counted = list_delete_oid(counted, db->oid);
 		if (!db->datallowconn || db->datistemplate)
 			continue;
 		LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
@@ -92,6 +98,8 @@ scan_databases(void)
 	}
 	table_endscan(scan);
 	table_close(rel, AccessShareLock);
+	foreach(cell, counted)
+		stats_forget_database(lfirst_oid(cell));
 	CommitTransactionCommand();
 
 	LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
@@ -224,6 +232,7 @@ worker_launcher_main(Datum arg)
 			scanned = GetCurrentTimestamp();
 		}
 		wait = tend_workers();
+		wait = Min(wait, stats_save_if_due());
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, wait, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 	}

@@ -37,6 +37,7 @@
 #include "compat.h"
 #include "guc.h"
 #include "http/http.h"
+#include "stats/stats.h"
 #include "store/guard.h"
 #include "store/store.h"
 #include "sync/sync.h"
@@ -425,6 +426,8 @@ static void
 report(const ErrorData *fault)
 {
 	/* that somebody holds a lock is no news each second */
+	if (fault)
+		stats_add_now("", "", SC_WORKER_ERRORS, 1);
 	if (fault && fault->sqlerrcode != ERRCODE_LOCK_NOT_AVAILABLE)
 		ereport(LOG,
 				(errcode(fault->sqlerrcode),
@@ -594,6 +597,7 @@ worker_main(Datum arg)
 	}
 	if (worker_shared == NULL)
 		wait_for_turn();
+	stats_add_now("", "", SC_WORKER_STARTS, 1);
 	engine = http_create();
 
 	for (;;)
@@ -609,8 +613,10 @@ worker_main(Datum arg)
 			proc_exit(0);
 		if (look)
 		{
+			stats_add_now("", "", SC_WORKER_WAKEUPS, 1);
 			if (!is_installed(&active))
 			{
+				stats_forget_database(my_database);
 				set_absent();
 				proc_exit(0);
 			}
