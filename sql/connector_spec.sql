@@ -56,7 +56,14 @@ SELECT n, fault(spec(s::jsonb)) FROM (VALUES
 	(35, '{"map": {"first_name": {"$.a": 1}}}'),
 	(36, '{"map": {"first_name": ["$.a", "$.b"], "tags": "$.t"}}'),
 	(37, '{"parameters": {"A": "b"}}'),
-	(38, '{"webhook": {"scheme": "x"}}')) v (n, s) ORDER BY n;
+	(38, '{"webhook": {"scheme": "x"}}'),
+	(39, '{"partitions": {"path": "/b", "items": "$.b"}}'),
+	(40, '{"partitions": {"path": "/b", "items": "$.b", "id": "$.id", "page": {"style": "keyset", "param": "p"}}}'),
+	(41, '{"partitions": {"path": "/b", "items": "$.b", "id": "$.id", "fixed": [1]}}'),
+	(42, '{"partitions": {"path": "/b", "items": "$.b", "id": "$.id", "token": {"next": "$.t"}}}'),
+	(43, '{"list": {"path": "/{partition}", "items": "$.i"}}'),
+	(44, '{"list": {"path": "/{partition}", "items": "$.i"}, "partitions": {"path": "/b", "items": "$.b", "id": "$.id", "nested": "/b/{partition}", "fixed": ["c"], "only": "{part}"}}'),
+	(45, '{"list": {"path": "/{partition}", "items": "$.i"}, "partitions": {"path": "/b", "items": "$.b", "id": "$.id", "nested": "/b/{partition}", "fixed": ["c"]}}')) v (n, s) ORDER BY n;
 SELECT fault(NULL), fault('[]'), fault('{"driver": "carddav", "changes": [{"path": "/c", "items": "$.i", "item": {"id": "$.i"}}]}');
 
 -- the shipped ones are as they should be
@@ -86,6 +93,7 @@ SELECT item, source_id, version, kind, contact, fault, next FROM test_connector(
 	{"id": "A=", "givenName": "Garth", "surname": "Fort", "title": "Dr", "jobTitle": "Manager", "companyName": "Contoso", "emailAddresses": [{"address": "g@x.org"}],
 	 "businessPhones": ["+1 918 555 0101", "+1 918 555 0102"], "homePhones": [], "mobilePhone": "+1 918 555 0103", "categories": ["red", "vip"], "lastModifiedDateTime": "2026-01-05T08:00:00Z"},
 	{"id": "B=", "jobTitle": "VP"}, {"id": "C=", "@removed": {"reason": "deleted"}}], "@odata.deltaLink": "https://graph.microsoft.com/v1.0/x?$deltatoken=t"}');
+SELECT item, source_id, kind, fault, next FROM test_connector('graph', '{"value": [{"id": "F=", "displayName": "Family", "parentFolderId": "R="}], "@odata.nextLink": "https://graph.microsoft.com/v1.0/x?$skip=1"}', -1);
 SELECT item, source_id, version, kind, contact, fault, next FROM test_connector('salesforce', '{"totalSize": 2, "done": false, "nextRecordsUrl": "/services/data/v60.0/query/01g-2000",
 	"records": [{"Id": "003xx000004TmiQAAS", "FirstName": "Ada", "LastName": "Lovelace", "Account": {"Name": "Engines"}, "Email": "ada@x.org",
 	"SystemModstamp": "2026-01-02T03:04:05.000+0000", "IsDeleted": false}, {"Id": "003xx000004TmiRAAS", "LastName": "G", "SystemModstamp": "2026-01-02T03:04:05.000+0000", "IsDeleted": true}]}');
@@ -100,6 +108,7 @@ SELECT item, source_id, version, kind, contact, fault FROM test_connector('scim'
 SELECT * FROM test_connector('hubspot', '{"results": {}}');
 SELECT * FROM test_connector('hubspot', '{"results": [{"properties": {}}]}');
 SELECT * FROM test_connector('hubspot', '[]', 3);
+SELECT * FROM test_connector('hubspot', '[]', -1);
 SELECT * FROM test_connector('nosuch', '[]');
 SELECT * FROM test_connector('carddav', '[]');
 

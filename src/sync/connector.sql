@@ -20,7 +20,9 @@ CREATE FUNCTION contactsync._connector_rules() RETURNS jsonb
 			"token": {"next": "path", "style": ["value", "url"]},
 			"fetch": {"path": "template", "query": "templates", "unless": "path"}}'::jsonb
 			|| pg_catalog.jsonb_build_object('item', item.rules) AS rules FROM item)
-	SELECT pg_catalog.jsonb_build_object('list', step.rules, 'changes', pg_catalog.jsonb_build_array(step.rules), 'item', item.rules,
+	SELECT pg_catalog.jsonb_build_object('list', step.rules, 'partitions',
+			step.rules - ARRAY['only_known', 'since', 'token', 'fetch', 'item'] || '{"id": "path", "nested": "template", "only": "template", "fixed": "texts"}',
+		 'changes', pg_catalog.jsonb_build_array(step.rules), 'item', item.rules,
 		'limits', '{"status": "counts", "codes": "texts", "messages": "texts"}'::jsonb || pg_catalog.jsonb_build_object('rate', rate.rules))
 		|| '{"driver": ["rest", "carddav", "canonical"], "url": "url", "parameters": "texts by name",
 		"lost": {"status": "counts", "codes": "texts", "messages": "texts"},
@@ -135,6 +137,9 @@ BEGIN
 		RAISE EXCEPTION 'invalid connector: the driver must be "rest", "carddav" or "canonical"' USING ERRCODE = 'invalid_parameter_value',
 			DETAIL = 'JSON path: $.driver';
 	END IF;
+	IF spec ? 'partitions' THEN
+		variables := variables || 'partition'::text;
+	END IF;
 	IF pg_catalog.jsonb_typeof(spec -> 'parameters') = 'object' THEN
 		variables := variables || ARRAY(SELECT pg_catalog.jsonb_object_keys(spec -> 'parameters'));
 	END IF;
@@ -161,19 +166,24 @@ BEGIN
 	IF NOT contactsync._is_webhook_scheme(spec #>> '{webhook,scheme}') THEN
 		RAISE EXCEPTION 'invalid connector: unknown webhook scheme' USING ERRCODE = 'invalid_parameter_value',
 			DETAIL = 'JSON path: $.webhook.scheme', HINT = 'Schemes are standard and github.';
-	ELSIF spec ->> 'driver' <> 'rest' AND spec -> 'changes' IS NOT NULL THEN
-		RAISE EXCEPTION 'invalid connector: only the driver "rest" reads changes' USING ERRCODE = 'invalid_parameter_value',
-			DETAIL = 'JSON path: $.changes';
 	END IF;
+	FOREACH bad IN ARRAY ARRAY['list', 'changes', 'partitions'] LOOP
+		IF spec ->> 'driver' <> 'rest' AND spec ? bad THEN
+			RAISE EXCEPTION 'invalid connector: only the driver "rest" takes steps' USING ERRCODE = 'invalid_parameter_value',
+				DETAIL = 'JSON path: $.' || bad;
+		END IF;
+	END LOOP;
 	FOR e IN
-		SELECT '$.list' AS at, coalesce(spec -> 'list', '{}') AS step WHERE spec ->> 'driver' = 'rest'
+		SELECT '$.list' AS at, coalesce(spec -> 'list', '{}') AS step, spec -> 'item' AS item WHERE spec ->> 'driver' = 'rest'
 		UNION ALL
-		SELECT '$.changes[' || (a.i - 1) || ']', a.value FROM pg_catalog.jsonb_array_elements(spec -> 'changes') WITH ORDINALITY a (value, i)
+		SELECT '$.partitions', spec -> 'partitions', spec -> 'partitions' WHERE spec ? 'partitions'
+		UNION ALL
+		SELECT '$.changes[' || (a.i - 1) || ']', a.value, spec -> 'item' FROM pg_catalog.jsonb_array_elements(spec -> 'changes') WITH ORDINALITY a (value, i)
 	LOOP
-		bad := contactsync._missing_in_step(e.step, spec -> 'item');
+		bad := contactsync._missing_in_step(e.step, e.item);
 		IF bad IS NOT NULL THEN
 			RAISE EXCEPTION 'invalid connector: a member is missing' USING ERRCODE = 'invalid_parameter_value',
-				DETAIL = 'JSON path: ' || CASE bad WHEN 'item.id' THEN '$' ELSE e.at END || '.' || bad;
+				DETAIL = 'JSON path: ' || CASE WHEN bad <> 'item.id' THEN e.at || '.' || bad WHEN e.at = '$.partitions' THEN e.at || '.id' ELSE '$.' || bad END;
 		END IF;
 	END LOOP;
 	FOR e IN SELECT m.key, m.value FROM pg_catalog.jsonb_each(spec -> 'map') m LOOP
@@ -274,7 +284,7 @@ CREATE FUNCTION contactsync.test_connector(connector text, sample jsonb, step in
 	RETURNS TABLE (item integer, source_id text, version timestamptz, kind text, contact contactsync.contact, fault text, next text)
 	LANGUAGE C STABLE PARALLEL RESTRICTED AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.test_connector(text, jsonb, integer) IS
-	'What a page of a provider becomes: its events, the contact that each maps to, and where the next page is. step: 0 = list, 1 = the first of changes, and so on. Changes nothing. Errors: 42704 unknown connector, 22023 no such step, 08P01 the sample is no page.';
+	'What a page of a provider becomes: its events, the contact that each maps to, and where the next page is. step: 0 = list, 1 = the first of changes, and so on, -1 = partitions. Changes nothing. Errors: 42704 unknown connector, 22023 no such step, 08P01 the sample is no page.';
 
 GRANT EXECUTE ON FUNCTION contactsync.add_connector(text, jsonb) TO contactsync_admin;
 GRANT EXECUTE ON FUNCTION contactsync.map(text, jsonb), contactsync.test_connector(text, jsonb, integer) TO contactsync_admin, contactsync_app;

@@ -10,11 +10,13 @@ CREATE TABLE contactsync.source_items (
 	source_id text COLLATE "C" NOT NULL,
 	run       bigint,
 	etag      text COLLATE "C",
+	part      text COLLATE "C",
 	PRIMARY KEY (tenant_id, source, source_id)
 ) WITH (fillfactor = 70);
 COMMENT ON TABLE contactsync.source_items IS 'What is known of the items of a source as the source holds them.';
 COMMENT ON COLUMN contactsync.source_items.run IS 'The newest full run that showed it: what a certificate needs to tell who is absent.';
 COMMENT ON COLUMN contactsync.source_items.etag IS 'Of what was last fetched, where the source has ETags.';
+COMMENT ON COLUMN contactsync.source_items.part IS 'The partition that last showed it, where the source is read in partitions: what another one says of its removal is old.';
 ALTER TABLE contactsync.source_items OWNER TO contactsync_owner;
 ALTER TABLE contactsync.source_items ENABLE ROW LEVEL SECURITY;
 ALTER TABLE contactsync.source_items FORCE ROW LEVEL SECURITY;
@@ -203,7 +205,7 @@ BEGIN
 		started_at = pg_catalog.clock_timestamp(),
 		-- later than any read of the source before it, whatever the clock says
 		stamp = coalesce(r.stamp, GREATEST(pg_catalog.clock_timestamp(),
-			(SELECT pg_catalog.max(o.stamp) + interval '1 microsecond' FROM contactsync.runs o
+			(SELECT pg_catalog.max(o.stamp + (2 * o.pages + 2) * interval '1 microsecond') FROM contactsync.runs o
 			 WHERE o.tenant_id = r.tenant_id AND o.source = r.source))),
 		cursor_before = CASE WHEN r.attempt > 0 OR r.kind = 'full' THEN r.cursor_before ELSE s."cursor" END
 	FROM contactsync.sources s
@@ -245,9 +247,9 @@ CREATE FUNCTION contactsync._restart_run(run bigint) RETURNS void
 $$;
 
 -- A page: its events, who was seen, and where the run stands after it. An item of kind 'gone' is a delete if
--- the source ever showed it.
+-- the source ever showed it. What a partition has no longer is no delete if another one showed it since.
 CREATE FUNCTION contactsync._store_page(run bigint, ids text[], kinds text[], versions timestamptz[], created timestamptz[],
-	modified timestamptz[], payloads jsonb[], etags text[], faults text[], progress jsonb) RETURNS void
+	modified timestamptz[], payloads jsonb[], etags text[], faults text[], progress jsonb, part text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	r contactsync.runs;
@@ -264,18 +266,23 @@ BEGIN
 			CASE WHEN u.version IS NULL THEN (r.attempt::bigint << 48) + (r.pages::bigint << 20) + u.i
 				-- what changed at a moment comes before the state as of that moment
 				WHEN u.kind = 'patch' THEN -1 ELSE 0 END,
-			u.created, u.modified, u.payload, r.stamp, r.id,
+			-- what a later page shows, or one page after it said that it is gone, was seen later: it may have moved
+			u.created, u.modified, u.payload, r.stamp + (2 * r.pages + coalesce(t.i < u.i, false)::integer) * interval '1 microsecond', r.id,
 			CASE WHEN u.fault IS NOT NULL THEN pg_catalog.clock_timestamp() END,
 			CASE WHEN u.fault IS NOT NULL THEN '22P02' END, u.fault
 		FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds), pg_catalog.unnest(versions),
 			pg_catalog.unnest(_store_page.created), pg_catalog.unnest(modified), pg_catalog.unnest(payloads),
 			pg_catalog.unnest(faults)) WITH ORDINALITY
 			AS u (id, kind, version, created, modified, payload, fault, i)
-		WHERE u.kind <> 'gone'
+		LEFT JOIN (SELECT g.id, pg_catalog.max(g.i) AS i FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds))
+			WITH ORDINALITY AS g (id, kind, i) WHERE g.kind IN ('gone', 'delete') GROUP BY g.id) t ON t.id = u.id
+		WHERE (u.kind <> 'gone'
 			OR EXISTS (SELECT FROM contactsync.source_items k
 				WHERE k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id)
 			OR EXISTS (SELECT FROM contactsync.records c
-				WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.source_id = u.id AND c.alive)
+				WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.source_id = u.id AND c.alive))
+			AND NOT (_store_page.part IS NOT NULL AND u.kind IN ('gone', 'delete') AND EXISTS (SELECT FROM contactsync.source_items k
+				WHERE k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id AND k.part <> _store_page.part))
 		ORDER BY u.i RETURNING i.id, i.kind, i.failed_at)
 	SELECT pg_catalog.max(s.id) FILTER (WHERE s.failed_at IS NULL), pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE s.kind = 'delete')
 	INTO last, n, gone FROM stored s;
@@ -283,12 +290,13 @@ BEGIN
 		PERFORM contactsync._note_drift(r, ids, kinds, payloads, faults);
 	END IF;
 	DELETE FROM contactsync.source_items k USING ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds)) AS u (id, kind)
-	WHERE u.kind IN ('gone', 'delete') AND k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id;
-	INSERT INTO contactsync.source_items AS i (source, source_id, run, etag)
-	SELECT r.source, u.id, CASE r.kind WHEN 'full' THEN r.id END, pg_catalog.max(u.etag)
+	WHERE u.kind IN ('gone', 'delete') AND k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id
+		AND (k.part IS NULL OR k.part = _store_page.part);
+	INSERT INTO contactsync.source_items AS i (source, source_id, run, etag, part)
+	SELECT r.source, u.id, CASE r.kind WHEN 'full' THEN r.id END, pg_catalog.max(u.etag), _store_page.part
 	FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds), pg_catalog.unnest(etags)) AS u (id, kind, etag)
-	WHERE u.kind = 'snapshot' AND (r.kind = 'full' OR u.etag IS NOT NULL) GROUP BY u.id
-	ON CONFLICT ON CONSTRAINT source_items_pkey DO UPDATE SET run = coalesce(excluded.run, i.run), etag = excluded.etag;
+	WHERE u.kind = 'snapshot' AND (r.kind = 'full' OR u.etag IS NOT NULL OR _store_page.part IS NOT NULL) GROUP BY u.id
+	ON CONFLICT ON CONSTRAINT source_items_pkey DO UPDATE SET run = coalesce(excluded.run, i.run), etag = excluded.etag, part = excluded.part;
 	UPDATE contactsync.runs x SET pages = x.pages + 1, items = x.items + n, progress = _store_page.progress,
 		deletes = x.deletes + gone,
 		last_inbox_id = GREATEST(last, x.last_inbox_id)

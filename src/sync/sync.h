@@ -7,6 +7,7 @@
  *	sync_pace.c		when a request may go, and go again
  *	sync_auth.c		what a request is authenticated with; OAuth 2.0
  *	sync_rest.c		JSON over HTTP, as a connector describes it
+ *	sync_parts.c	folders and the like, each with its own cursor
  *	sync_spec.c		that description
  *	sync_template.c	texts from templates, values from a provider's JSON
  *	sync_page.c		the items of an answer as rows
@@ -41,6 +42,7 @@ typedef struct SyncPage
 	StoreArray	payloads;		/* jsonb */
 	StoreArray	etags;			/* text */
 	StoreArray	faults;			/* text: why the item cannot be applied; NULL = it can */
+	const char *part;			/* the partition that it is of; NULL = there are none */
 } SyncPage;
 
 struct SyncDriver;

@@ -257,12 +257,14 @@ sync_test_connector_sql(PG_FUNCTION_ARGS)
 
 	InitMaterializedSRF(fcinfo, MAT_SRF_USE_EXPECTED_DESC);
 	sync_read_spec(PG_GETARG_JSONB_P(0), &spec);
-	if (number < 0 || number > spec.nchanges)
+	if (number < (spec.partitioned ? -1 : 0) || number > spec.nchanges)
 		ereport(ERROR,
 				(errcode(ERRCODE_INVALID_PARAMETER_VALUE),
 				 errmsg("the connector has no step %d", number),
-				 errhint("Step 0 is \"list\", the others are those of \"changes\".")));
-	step = number == 0 ? &spec.list : &spec.changes[number - 1];
+				 errhint("Step 0 is \"list\", those after it are those of \"changes\", and -1 is \"partitions\".")));
+	step = number < 0 ? &spec.partitions : number == 0 ? &spec.list : &spec.changes[number - 1];
+	if (number < 0)
+		spec.partitions.item = (SyncItem) {.id = spec.partition_id};
 	sync_page_init(&page);
 	items = sync_page_items(step, json, sync_page_ends(step, json));
 	n = items ? JsonContainerSize(items) : 0;
@@ -274,6 +276,8 @@ sync_test_connector_sql(PG_FUNCTION_ARGS)
 		Jsonb	   *item = JsonbValueToJsonb(getIthJsonbValueFromContainer(items, i));
 
 		sync_add_item(step, item, &page, &newest);
+		if (number < 0)
+			page.kinds.values[first] = CStringGetTextDatum("partition");
 		for (int row = first; row < page.ids.n; row++)
 		{
 			/* item, source_id, version, kind, payload, fault, next */

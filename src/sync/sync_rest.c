@@ -10,6 +10,10 @@
  * the run began, by the provider's clock: what changes while a run reads may have
  * been passed already.
  *
+ * Where the connector has partitions, a run lists them first, with what each
+ * holds within it, and then takes the steps for one after the other: see
+ * sync_parts.c.
+ *
  * The cursor says of which description it is the cursor: another choice of fields
  * or another filter needs a full read.
  */
@@ -24,6 +28,7 @@
 #include "compat.h"
 #include "guc.h"
 #include "sync/sync.h"
+#include "sync/sync_parts.h"
 
 typedef struct RestState
 {
@@ -31,6 +36,9 @@ typedef struct RestState
 	int			nsteps;			/* of this run */
 	SyncStep   *steps;
 	int			step;
+	SyncParts	parts;
+	bool		listing_parts;	/* is under way: of what lies within the part ... */
+	int			part;			/* ... or of the part that is read; -1 = of the source */
 	char	   *digest;			/* of the description */
 	char	   *since;			/* where the run starts; NULL = from nothing */
 	char	   *token;			/* or from this */
@@ -53,7 +61,13 @@ typedef struct RestState
 static SyncStep *
 current(RestState *state)
 {
-	return &state->steps[state->step];
+	return state->listing_parts ? &state->spec.partitions : &state->steps[state->step];
+}
+
+static SyncPart *
+current_part(RestState *state)
+{
+	return state->part >= 0 && state->part < state->parts.n ? &state->parts.parts[state->part] : NULL;
 }
 
 /* ---- requests ---- */
@@ -71,12 +85,14 @@ variables(SyncRun *run)
 {
 	RestState  *state = run->state;
 	SyncStep   *step = current(state);
+	SyncPart   *part = current_part(state);
 	SyncVars	vars = {0};
 
 	vars.now = sync_time_text(run_began(run), step->since_format);
 	vars.after = state->after;
 	vars.token = state->token;
-	if (state->since)
+	vars.partition = part ? part->id : NULL;
+	if (state->since && !state->listing_parts && (part == NULL || part->known))
 	{
 		Interval   *span = DatumGetIntervalP(DirectFunctionCall3(interval_in, CStringGetDatum(step->since_overlap),
 																 ObjectIdGetDatum(InvalidOid), Int32GetDatum(-1)));
@@ -150,6 +166,7 @@ ask(SyncRun *run)
 	RestState  *state = run->state;
 	SyncStep   *step = current(state);
 	SyncVars	vars = variables(run);
+	const char *path = state->listing_parts && state->part >= 0 ? state->spec.nested : step->path;
 	char	   *url;
 	char	   *body;
 
@@ -162,7 +179,7 @@ ask(SyncRun *run)
 	{
 		if (vars.after == NULL)
 			vars.after = step->page_start;
-		url = add_query(source_url(run, step->path, &vars), step->query, &vars);
+		url = add_query(source_url(run, path, &vars), step->query, &vars);
 		if (step->since_param && vars.since)
 			url = http_url_add(url, step->since_param, vars.since);
 		if (step->page_param && vars.after)
@@ -191,20 +208,134 @@ ask_for_item(SyncRun *run)
 
 /* ---- from page to page ---- */
 
+static void move_on(SyncRun *run, const char *after);
+
+/* From the first page of a step, or of a list of partitions. */
+static void
+start_pages(RestState *state, SyncRun *run)
+{
+	sync_keep(run, &state->after, NULL);
+	sync_keep(run, &state->mark, NULL);
+	state->steps_since_mark = state->distance = 0;
+	state->received = 0;
+}
+
+/* Which steps are taken: those for what changed, where it is known since when. */
+static void
+choose_steps(SyncRun *run)
+{
+	RestState  *state = run->state;
+	SyncPart   *part = current_part(state);
+
+	state->steps = &state->spec.list;
+	state->nsteps = 1;
+	if (run->cursor && state->spec.nchanges > 0 && (part == NULL || part->known))
+	{
+		state->steps = state->spec.changes;
+		state->nsteps = state->spec.nchanges;
+	}
+	if (part)
+		state->token = part->token;
+}
+
 static void
 next_step(SyncRun *run)
 {
 	RestState  *state = run->state;
 
-	sync_keep(run, &state->after, NULL);
-	sync_keep(run, &state->mark, NULL);
-	state->steps_since_mark = state->distance = 0;
-	state->received = 0;
-	state->step++;
+	start_pages(state, run);
+	if (++state->step >= state->nsteps && state->part + 1 < state->parts.n)
+	{
+		state->step = 0;
+		state->part++;
+		choose_steps(run);
+	}
 	if (state->step < state->nsteps)
 		ask(run);
 	else
 		sync_keep(run, &run->request, NULL);
+}
+
+/* ---- partitions ---- */
+
+/* All are known: read the first.  False if the cursor is that of one that is gone. */
+static bool
+read_parts(SyncRun *run)
+{
+	RestState  *state = run->state;
+
+	if (!sync_parts_from_cursor(run, &state->parts, run->cursor))
+		return false;
+	state->listing_parts = false;
+	state->part = state->parts.n > 0 ? 0 : -1;
+	state->step = 0;
+	start_pages(state, run);
+	choose_steps(run);
+	if (state->parts.n > 0)
+		ask(run);
+	else
+		sync_keep(run, &run->request, NULL);
+	return true;
+}
+
+/* A page of the list is done: its next one, or what lies within the next partition.  False as of read_parts(). */
+static bool
+next_parts(SyncRun *run, char *after)
+{
+	RestState  *state = run->state;
+
+	if (after)
+	{
+		move_on(run, after);
+		return true;
+	}
+	if (state->spec.nested == NULL || state->part + 1 >= state->parts.n)
+		return read_parts(run);
+	state->part++;
+	start_pages(state, run);
+	ask(run);
+	return true;
+}
+
+static void
+take_parts(SyncRun *run, JsonbContainer *items)
+{
+	RestState  *state = run->state;
+
+	for (int i = 0; items && i < JsonContainerSize(items); i++)
+	{
+		JsonbValue	v;
+		char	   *id;
+
+		if (!sync_find(state->spec.partition_id, JsonbValueToJsonb(getIthJsonbValueFromContainer(items, i)), &v) ||
+			(id = sync_scalar_text(&v)) == NULL || id[0] == '\0')
+			sync_bad_answer("has a partition without an id");
+		(void) sync_part_add(run, &state->parts, id);
+	}
+	state->received += items ? JsonContainerSize(items) : 0;
+}
+
+/* Find out which there are; false as of read_parts(). */
+static bool
+list_parts(SyncRun *run)
+{
+	RestState  *state = run->state;
+	SyncVars	vars = {0};
+	char	   *only;
+
+	sync_parameters(run, &vars);
+	only = state->spec.only ? sync_expand(state->spec.only, &vars, false) : NULL;
+	if (only)
+	{
+		(void) sync_part_add(run, &state->parts, only);
+		return read_parts(run);
+	}
+	for (int i = 0; state->spec.fixed && i < JsonContainerSize(state->spec.fixed); i++)
+		(void) sync_part_add(run, &state->parts, sync_scalar_text(getIthJsonbValueFromContainer(state->spec.fixed, i)));
+	state->listing_parts = true;
+	state->part = -1;
+	ask(run);
+	return true;
 }
 
 static void
@@ -319,6 +450,7 @@ static bool
 note_cursor(SyncRun *run, const SyncStep *step, Jsonb *json, TimestampTz newest)
 {
 	RestState  *state = run->state;
+	SyncPart   *part = current_part(state);
 	JsonbValue	v;
 	TimestampTz time;
 	char	   *token;
@@ -334,7 +466,7 @@ note_cursor(SyncRun *run, const SyncStep *step, Jsonb *json, TimestampTz newest)
 			sync_keep(run, &state->covered, sync_time_text(time, SYNC_TIME_ISO));
 	}
 	if (sync_find(step->token_next, json, &v) && (token = sync_scalar_text(&v)) != NULL && token[0])
-		sync_keep(run, &state->next_token, step->token_is_url ? own_url(run, token) : token);
+		sync_keep(run, part ? &part->next_token : &state->next_token, step->token_is_url ? own_url(run, token) : token);
 	return !(state->since && sync_find(step->available_from, json, &v) && sync_read_time(&v, &time) &&
 			 time > sync_parse_time(state->since));
 }
@@ -345,8 +477,7 @@ note_cursor(SyncRun *run, const SyncStep *step, Jsonb *json, TimestampTz newest)
 static char *
 description_digest(SyncRun *run)
 {
-	JsonbValue *list = getKeyJsonValueFromContainer(&run->spec->root, "list", 4, NULL);
-	JsonbValue *changes = getKeyJsonValueFromContainer(&run->spec->root, "changes", 7, NULL);
+	static const char *const members[] = {"list", "changes", "partitions"};
 	SyncVars	vars = {0};
 	StringInfoData text;
 	char	   *result = palloc0(33);
@@ -356,9 +487,13 @@ description_digest(SyncRun *run)
 	initStringInfo(&text);
 	appendStringInfoString(&text, run->url);
 	/* as texts: jsonb has one form */
-	(void) JsonbToCString(&text, list->val.binary.data, 0);
-	if (changes)
-		(void) JsonbToCString(&text, changes->val.binary.data, 0);
+	for (int i = 0; i < lengthof(members); i++)
+	{
+		JsonbValue *v = getKeyJsonValueFromContainer(&run->spec->root, members[i], strlen(members[i]), NULL);
+
+		if (v)
+			(void) JsonbToCString(&text, v->val.binary.data, 0);
+	}
 	if (vars.parameters)
 		(void) JsonbToCString(&text, &vars.parameters->root, 0);
 	if (vars.own_parameters)
@@ -376,20 +511,27 @@ rest_begin(SyncRun *run)
 	char	   *number;
 
 	run->state = state;
+	state->part = -1;
 	sync_read_spec(run->spec, &state->spec);
 	state->digest = description_digest(run);
 	state->since = sync_member(run->cursor, "since");
 	state->token = sync_member(run->cursor, "token");
 	if (run->cursor && ((of && strcmp(of, state->digest) != 0) ||
-						(state->spec.changes_by_token ? state->token == NULL : state->since == NULL)))
+						(state->spec.partitioned && !sync_parts_in_cursor(run->cursor)) ||
+						(!state->spec.changes_by_token ? state->since == NULL : !state->spec.partitioned && state->token == NULL)))
 		return false;
-	state->steps = &state->spec.list;
-	state->nsteps = 1;
-	if (run->cursor && state->spec.nchanges > 0)
+	sync_keep(run, &state->newest, state->since);
+	if (state->spec.partitioned)
 	{
-		state->steps = state->spec.changes;
-		state->nsteps = state->spec.nchanges;
+		/* of an interrupted run what it had found stands; if it was still looking, it looks again */
+		if (!sync_parts_from_progress(run, &state->parts, run->progress))
+			return list_parts(run);
+		if (!sync_parts_from_cursor(run, &state->parts, run->cursor))
+			return false;
+		number = sync_member(run->progress, "part");
+		state->part = number ? Min(pg_strtoint32(number), state->parts.n - 1) : -1;
 	}
+	choose_steps(run);
 	number = sync_member(run->progress, "step");
 	state->step = number ? Min(pg_strtoint32(number), state->nsteps - 1) : 0;
 	number = sync_member(run->progress, "received");
@@ -497,6 +639,8 @@ rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 	sync_check_answered(x);
 	if (state->began == NULL && x->date > 0)
 		sync_keep(run, &state->began, sync_time_text(time_t_to_timestamptz(x->date), SYNC_TIME_ISO));
+	if (!state->listing_parts && current_part(state))
+		page->part = pstrdup(current_part(state)->id);
 	if (state->fetch != NIL)
 	{
 		take_fetched(run, x, page);
@@ -504,6 +648,15 @@ rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 	}
 	sync_check_status(x, 200);
 	json = read_json(x);
+	if (state->listing_parts)
+	{
+		items = sync_page_items(step, json, false);
+		take_parts(run, items);
+		next = next_position(run, step, json, items, x);
+		if (next == NULL)
+			check_end(state, step, json);
+		return next_parts(run, next);
+	}
 	items = sync_page_items(step, json, step->end && (sync_page_ends(step, json) || sync_find(step->page_next, json, &(JsonbValue) {0})));
 	take_items(run, step, items, page, &newest);
 	/* the time of a tombstone says nothing of how far the changes were shown */
@@ -527,12 +680,16 @@ static Datum
 rest_progress(SyncRun *run)
 {
 	RestState  *state = run->state;
-	const char *names[] = {"step", "after", "received", "newest", "covered", "token", "began"};
-	const char *values[] = {psprintf("%d", state->step), state->after,
+	const char *names[] = {"step", "part", "after", "received", "newest", "covered", "token", "began"};
+	const char *values[] = {psprintf("%d", state->step), state->parts.n > 0 ? psprintf("%d", state->part) : NULL, state->after,
 		psprintf(INT64_FORMAT, state->fetch != NIL ? state->received_before : state->received),
 	state->newest, state->covered, state->next_token, state->began};
+	Datum		result;
 
-	return sync_object(lengthof(names), names, values);
+	if (state->listing_parts)
+		return sync_object(1, (const char *const[]) {"began"}, (const char *const[]) {state->began});
+	result = sync_object(lengthof(names), names, values);
+	return state->spec.partitioned ? sync_parts_to_progress(&state->parts, result) : result;
 }
 
 static bool
@@ -551,6 +708,8 @@ rest_cursor(SyncRun *run)
 	const char *names[] = {"since", "token", "of"};
 	const char *values[] = {NULL, NULL, state->digest};
 
+	if (state->spec.partitioned && state->spec.changes_by_token)
+		return sync_parts_to_cursor(&state->parts, true, sync_object(lengthof(names), names, values));
 	if (state->spec.changes_by_token)
 		values[1] = state->next_token;
 	else if (state->spec.changes_by_since)
@@ -560,7 +719,8 @@ rest_cursor(SyncRun *run)
 	/* nothing to start from: the next run reads everything, too */
 	if (values[0] == NULL && values[1] == NULL)
 		return (Datum) 0;
-	return sync_object(lengthof(names), names, values);
+	return state->spec.partitioned ? sync_parts_to_cursor(&state->parts, false, sync_object(lengthof(names), names, values)) :
+		sync_object(lengthof(names), names, values);
 }
 
 const SyncDriver sync_rest = {"rest", rest_begin, rest_classify, rest_read, rest_progress, rest_cursor};

@@ -372,6 +372,7 @@ sync_page_init(SyncPage *page)
 	static const Oid types[6] = {TIMESTAMPTZOID, TIMESTAMPTZOID, TIMESTAMPTZOID, JSONBOID, TEXTOID, TEXTOID};
 	StoreArray *columns[6];
 
+	page->part = NULL;
 	store_array_init(&page->ids, TEXTOID);
 	store_array_init(&page->kinds, TEXTOID);
 	page_columns(page, columns);
@@ -412,6 +413,7 @@ take_page(SyncRun *run, HttpExchange *x)
 	SyncPage	page;
 	StoreArray	id;
 	StoreArray	json;
+	StoreArray	part;
 	Datum		cursor;
 	TimestampTz begun = GetCurrentTimestamp();
 
@@ -426,9 +428,11 @@ take_page(SyncRun *run, HttpExchange *x)
 	store_array_add(&id, Int64GetDatum(run->id), false);
 	store_array_init(&json, JSONBOID);
 	store_array_add(&json, run->driver->progress(run), false);
-	store_run("SELECT contactsync._store_page(($1)[1], $2, $3, $4, $5, $6, $7, $8, $9, ($10)[1])", 10,
+	store_array_init(&part, TEXTOID);
+	store_array_add(&part, page.part ? CStringGetTextDatum(page.part) : (Datum) 0, page.part == NULL);
+	store_run("SELECT contactsync._store_page(($1)[1], $2, $3, $4, $5, $6, $7, $8, $9, ($10)[1], ($11)[1])", 11,
 			  (StoreArray *[]) {&id, &page.ids, &page.kinds, &page.versions, &page.created, &page.modified,
-			  &page.payloads, &page.etags, &page.faults, &json});
+			  &page.payloads, &page.etags, &page.faults, &json, &part});
 	if (run->request == NULL)
 	{
 		cursor = run->driver->cursor(run);

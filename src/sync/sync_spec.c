@@ -81,6 +81,14 @@ object_member(JsonbContainer *object, const char *group, const char *name)
 	return v && v->type == jbvBinary && JsonContainerIsObject(v->val.binary.data) ? v->val.binary.data : NULL;
 }
 
+static JsonbContainer *
+array_member(Jsonb *json, const char *group, const char *name)
+{
+	JsonbValue *v = member(&json->root, group, name);
+
+	return v && v->type == jbvBinary && JsonContainerIsArray(v->val.binary.data) ? v->val.binary.data : NULL;
+}
+
 static void
 read_texts(JsonbContainer *from, const TextMember *members, int n, void *to)
 {
@@ -168,10 +176,20 @@ sync_read_spec(Jsonb *json, SyncSpec *spec)
 {
 	JsonbValue *list = member(&json->root, NULL, "list");
 	JsonbValue *changes = member(&json->root, NULL, "changes");
+	JsonbContainer *partitions = object_member(&json->root, NULL, "partitions");
 
 	memset(spec, 0, sizeof(*spec));
 	spec->json = json;
 	read_step(list->val.binary.data, spec, &spec->list);
+	if (partitions)
+	{
+		spec->partitioned = true;
+		read_step(partitions, spec, &spec->partitions);
+		spec->partition_id = text_member(partitions, NULL, "id");
+		spec->nested = text_member(partitions, NULL, "nested");
+		spec->only = text_member(partitions, NULL, "only");
+		spec->fixed = array_member(json, "partitions", "fixed");
+	}
 	if (changes)
 	{
 		spec->nchanges = JsonContainerSize(changes->val.binary.data);
@@ -187,14 +205,6 @@ sync_read_spec(Jsonb *json, SyncSpec *spec)
 		spec->changes_by_token = spec->list.token_next != NULL;
 		spec->changes_by_since = member(list->val.binary.data, NULL, "since") != NULL;
 	}
-}
-
-static JsonbContainer *
-array_member(Jsonb *json, const char *group, const char *name)
-{
-	JsonbValue *v = member(&json->root, group, name);
-
-	return v && v->type == jbvBinary && JsonContainerIsArray(v->val.binary.data) ? v->val.binary.data : NULL;
 }
 
 /*

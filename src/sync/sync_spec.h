@@ -4,7 +4,8 @@
  *
  * A description says how to read everything ("list") and, where that differs, how
  * to read what changed ("changes", one or several).  Each of them is a step: a
- * request, how its answer is paged, where the items are and what they mean.
+ * request, how its answer is paged, where the items are and what they mean.  Where
+ * the items lie in folders or the like, "partitions" lists these.
  */
 #ifndef CONTACTSYNC_SYNC_SPEC_H
 #define CONTACTSYNC_SYNC_SPEC_H
@@ -85,6 +86,12 @@ typedef struct SyncSpec
 	SyncStep	list;
 	int			nchanges;
 	SyncStep   *changes;
+	bool		partitioned;
+	SyncStep	partitions;		/* lists them */
+	char	   *partition_id;	/* path into an item of that list */
+	char	   *nested;			/* path of the list of those within one; NULL = there are none */
+	char	   *only;			/* template; the one that is read where it stands for something */
+	JsonbContainer *fixed;		/* those that no list names */
 	bool		changes_by_since;	/* an incremental run starts from a time ... */
 	bool		changes_by_token;	/* ... or from a token */
 } SyncSpec;
@@ -97,6 +104,7 @@ typedef struct SyncVars
 	const char *after;
 	const char *token;
 	const char *id;
+	const char *partition;
 	Jsonb	   *parameters;		/* of the connector, and of the source */
 	Jsonb	   *own_parameters;
 } SyncVars;

@@ -3,7 +3,7 @@
  *		From templates to texts, and from a provider's JSON to values.
  *
  * A template is a text with variables in braces: {since}, {now}, {after}, {token},
- * {id}, and what the connector or the source defines as "parameters".  Other braces
+ * {id}, {partition}, and what the connector or the source defines as "parameters".  Other braces
  * stand for themselves.
  */
 #include "postgres.h"
@@ -182,6 +182,7 @@ lookup(const char *name, int len, const SyncVars *vars, bool *own)
 		{"after", offsetof(SyncVars, after)},
 		{"token", offsetof(SyncVars, token)},
 		{"id", offsetof(SyncVars, id)},
+		{"partition", offsetof(SyncVars, partition)},
 	};
 	Jsonb	   *parameters[] = {vars->own_parameters, vars->parameters};
 

@@ -13,9 +13,11 @@ import urllib.parse
 from provider_store import Refused, from_iso, iso
 
 
-def page_of(store, since, position, upto, size):
+def page_of(store, since, position, upto, size, among=None):
     """Of who is there, or of what changed after since: how many, those after a position, and the next position."""
     people = [p for p in store.changed_since(since) if p["change"] <= upto] if since else store.live()
+    if among:
+        people = [p for p in people if among(p)]
     key = "change" if since else "id"
     first = bisect.bisect_right(people, position, key=lambda p: p[key]) if position else 0
     page = people[first:first + size]
@@ -82,17 +84,34 @@ def graph_contact(p):
             "businessPhones": [p["phone"]], "homePhones": [], "mobilePhone": None, "companyName": p["company"], "jobTitle": p["title"]}
 
 
+def graph_folders(store, folder, request):
+    """The folders in a folder, two on a page."""
+    inside = [f for f, parent in store.folders.items() if parent == folder]
+    skip = int(request.query.get("$skip", 0))
+    body = {"value": [{"id": f, "parentFolderId": folder, "displayName": f} for f in inside[skip:skip + 2]]}
+    if skip + 2 < len(inside):
+        body["@odata.nextLink"] = request.base + request.path.removeprefix("/graph") + "?$skip=%d" % (skip + 2)
+    return body, None, "@odata.nextLink"
+
+
 def graph(store, request):
     if 'IdType="ImmutableId"' not in request.headers.get("Prefer", ""):
         raise Refused(400, {"error": {"code": "ErrorEmulator", "message": "ids would change"}})
-    one = re.fullmatch(r"/graph/me/contacts/AAMk(\d+)=", urllib.parse.unquote(request.path))
-    if one:
-        p = store.people.get(int(one[1]))
-        if p is None or p["deleted"]:
+    path = request.path.removeprefix("/graph/me/contactFolders")
+    if path == "":
+        return graph_folders(store, "contacts", request)
+    match = re.fullmatch(r"/([^/]+)/(childFolders|contacts/delta|contacts/AAMk(\d+)(?:=|%3D))", path)
+    folder = match and urllib.parse.unquote(match[1])
+    if not match or (folder != "contacts" and folder not in store.folders):
+        raise Refused(404, {"error": {"code": "ErrorItemNotFound", "message": "The specified object was not found in the store."}})
+    if match[2] == "childFolders":
+        return graph_folders(store, folder, request)
+    if match[3]:
+        p = store.people.get(int(match[3]))
+        if p is None or p["deleted"] or p.get("folder", "contacts") != folder:
             raise Refused(404, {"error": {"code": "ErrorItemNotFound", "message": "The specified object was not found in the store."}})
         return graph_contact(p), None, None
-    if request.path != "/graph/me/contactFolders/contacts/contacts/delta":
-        raise Refused(404, {"error": {"code": "ErrorInvalidIdMalformed"}})
+    base = request.base + "/me/contactFolders/" + urllib.parse.quote(folder, safe="") + "/contacts/delta?"
     q, since, position, upto = request.query, 0, 0, store.change
     token = q.get("$skiptoken") or q.get("$deltatoken")
     if token:
@@ -100,20 +119,22 @@ def graph(store, request):
         upto = at or upto
         if generation != store.generation:
             raise Refused(410, {"error": {"code": "SyncStateNotFound", "message": "The sync state generation is not found.",
-                                          "innerError": {"date": "2026-01-01T00:00:00"}}}, [("Location", request.base + "/me/contactFolders/contacts/contacts/delta?$deltatoken=")])
+                                          "innerError": {"date": "2026-01-01T00:00:00"}}}, [("Location", base + "$deltatoken=")])
     size = min(int(re.search(r"maxpagesize=(\d+)", request.headers["Prefer"])[1]), store.page)
-    _, people, following = page_of(store, since, position, upto, size)
+    # who is in the folder, and who has left it since
+    among = (lambda p: p.get("folder", "contacts") == folder or 0 < since < p.get("left", {}).get(folder, 0)) if store.moved or store.folders else None
+    _, people, following = page_of(store, since, position, upto, size, among)
     items = []
     for p in people:
-        items.append({"id": "AAMk%d=" % p["id"], "@removed": {"reason": "deleted"}} if p["deleted"] else graph_contact(p))
-        if request.mode == "partial" and since and not p["deleted"]:
+        items.append({"id": "AAMk%d=" % p["id"], "@removed": {"reason": "deleted"}} if p["deleted"] or p.get("folder", "contacts") != folder else graph_contact(p))
+        if request.mode == "partial" and since and "@removed" not in items[-1]:
             items[-1] = {k: v for k, v in items[-1].items() if k in ("@odata.etag", "id", "changeKey", "jobTitle", "lastModifiedDateTime")}
-    link = request.base + "/me/contactFolders/contacts/contacts/delta?$%s=%d.%d.%d.%d"
+    link = "$%s=%d.%d.%d.%d"
     body = {"value": items}
     if following:
-        body["@odata.nextLink"] = link % ("skiptoken", store.generation, since, following, upto)
+        body["@odata.nextLink"] = base + link % ("skiptoken", store.generation, since, following, upto)
     else:
-        body["@odata.deltaLink"] = link % ("deltatoken", store.generation, upto, 0, 0)
+        body["@odata.deltaLink"] = base + link % ("deltatoken", store.generation, upto, 0, 0)
     return body, "value", "@odata.nextLink"
 
 

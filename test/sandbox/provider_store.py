@@ -34,6 +34,7 @@ class Store:
         self.mode = None
         self.results = []  # of Salesforce's queries: the ids, which stay what they were
         self.ordered = (None, [])
+        self.folders, self.moved = {}, False  # Graph: those besides "contacts", and what each lies in; has anybody moved?
 
     def now(self):
         return int((time.time() + self.skew) * 1000)
@@ -68,6 +69,23 @@ class Store:
     def delete(self, person, at=None, purged=False):
         self.touch(person, at)
         person.update(deleted=person["modified"], purged=purged)
+
+    def move(self, person, folder):
+        """To another folder, which changes nothing of the person."""
+        self.moved = True
+        self.touch(person, person["modified"])
+        person.setdefault("left", {})[person.get("folder", "contacts")] = person["change"]
+        person["folder"] = folder
+
+    def remove_folder(self, folder):
+        """With all that is in it."""
+        gone = [folder]
+        for f in gone:
+            gone += [g for g, parent in self.folders.items() if parent == f]
+        self.folders = {f: parent for f, parent in self.folders.items() if f not in gone}
+        for p in self.people.values():
+            if p.get("folder") in gone and not p["deleted"]:
+                self.delete(p)
 
     def live(self):
         """Who is there, by id; a position is the id of the last one that was shown."""

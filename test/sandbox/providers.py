@@ -4,7 +4,7 @@
 providers.py PORT_FILE PARENT: serves until the process PARENT is gone.
 
   /google/v1/people/me/connections           syncToken, pageToken; 400 EXPIRED_SYNC_TOKEN
-  /graph/me/contactFolders/contacts/contacts/delta, /graph/me/contacts/ID
+  /graph/me/contactFolders[/ID/childFolders], .../ID/contacts/delta, .../ID/contacts/ID
                                              nextLink, deltaLink, @removed; 410 SyncStateNotFound
   /hubspot/crm/v3/objects/contacts[/search]  cursor paging, archived=true, search capped at 10,000
   /services/data/vNN.N/{query,queryAll}/, .../sobjects/Contact/deleted/ (Salesforce)
@@ -27,6 +27,8 @@ the same in each of them. "at" is a stamp in milliseconds, else it is now.
   edit {"id", "fields", "at"}    delete {"id", "at"}    restore {"id", "at"}
   purge    {"id", "at"}                      (Salesforce) gone from the recycle bin, too
   rename   {"id"} -> {"id"}                  (Google) another resourceName for the same person
+  folder   {"folder", "parent"}              (Graph) a folder in another one; unfolder {"folder"}: with all that is in it
+  move     {"id", "folder"}                  (Graph) the person to a folder; at first all are in "contacts"
   expire                                     cursors given so far are lost
   set      {name: value, ...}                page (largest page), skew (seconds its clock is ahead)
   mode     {"mode", "skip": n, "times": n}   misbehave, after n requests and n times, or as long as nothing else
@@ -95,6 +97,12 @@ def control(c):
         p = store.people[c["id"]]
         p["names"] += 1
         store.touch(p, at)
+    elif op == "folder":
+        store.folders[c["folder"]] = c["parent"]
+    elif op == "unfolder":
+        store.remove_folder(c["folder"])
+    elif op == "move":
+        store.move(store.people[c["id"]], c["folder"])
     elif op == "expire":
         store.generation += 1
         store.expired = store.now()  # Salesforce: deletes before this moment are not listed, until all is read
