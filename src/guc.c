@@ -18,10 +18,13 @@ char	   *guc_secret_directory;
 int			guc_webhook_tolerance;
 bool		guc_enabled;
 int			guc_http_connections;
+int			guc_http_host_connections;
 int			guc_http_timeout;
+int			guc_http_stall_timeout;
 int			guc_http_retries;
 char	   *guc_http_ca_file;
 int			guc_http_max_body;
+int			guc_http_memory;
 int			guc_dedup_retention;
 int			guc_run_retention;
 int			guc_max_counted_sources = 1000;
@@ -74,12 +77,22 @@ guc_init(void)
 	DefineCustomIntVariable("contactsync.http_connections",
 							"Most connections that a worker holds at a time.",
 							NULL,
-							&guc_http_connections, 50, 1, 500,
+							&guc_http_connections, 50, 1, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.http_host_connections",
+							"Most connections that a worker holds to one server at a time.",
+							"Further requests wait for their turn; with HTTP/2, up to 100 share a connection.",
+							&guc_http_host_connections, 20, 1, 1000,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.http_timeout",
 							"Longest time of one HTTP request.",
 							NULL,
 							&guc_http_timeout, 60, 1, 3600,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.http_stall_timeout",
+							"Longest time that an HTTP server may send next to nothing.",
+							"That is, less than 10 bytes a second; 0 = as long as contactsync.http_timeout.",
+							&guc_http_stall_timeout, 30, 0, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.http_retries",
 							"How often a request that failed for now is sent again before its run fails.",
@@ -95,6 +108,11 @@ guc_init(void)
 							"Largest body of an HTTP response.",
 							NULL,
 							&guc_http_max_body, 32768, 1, 1048576,
+							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.http_memory",
+							"Memory for the bodies of all HTTP responses that are under way.",
+							"Beyond it, requests wait and connections are not read.",
+							&guc_http_memory, 65536, 64, 4194304,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.dedup_retention",
 							"Days for which event ids and idempotency keys are remembered.",

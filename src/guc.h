@@ -17,10 +17,13 @@ extern int	guc_webhook_tolerance;	/* contactsync.webhook_tolerance, s */
 extern int	guc_max_payload;
 extern bool guc_enabled;
 extern int	guc_http_connections;
+extern int	guc_http_host_connections;	/* contactsync.http_host_connections */
 extern int	guc_http_timeout;
+extern int	guc_http_stall_timeout; /* contactsync.http_stall_timeout, in s */
 extern char *guc_http_ca_file;	/* contactsync.http_ca_file */
 extern int	guc_http_retries;	/* contactsync.http_retries */
 extern int	guc_http_max_body;
+extern int	guc_http_memory;	/* contactsync.http_memory, in kB */
 extern int	guc_dedup_retention;
 extern int	guc_run_retention;
 extern int	guc_max_counted_sources;	/* contactsync.max_counted_sources */

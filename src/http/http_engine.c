@@ -1,11 +1,15 @@
 /*
  * http_engine.c
- *		One libcurl multi handle driven by epoll.
+ *		Requests from http_submit() to http_next(), and whose turn it is.
  *
- * libcurl tells which sockets it waits for (watch_socket) and when it wants to
- * be called at the latest (set_timer).  The timer is an absolute deadline that
- * is cleared only when it fires, just before libcurl is told so: clearing it
- * earlier loses wake-ups.
+ * Requests wait in line here and not in libcurl, for there their time would run
+ * while they wait.  Each server has a line, and the lines are served in turn, so
+ * that a slow server holds up nobody but who asks it.  How many connections those
+ * under way need is known: one each, but for HTTP/2, where many share one.
+ *
+ * libcurl tells when it wants to be called at the latest (set_timer).  That is an
+ * absolute deadline that is cleared only when it fires, just before libcurl is
+ * told so: clearing it earlier loses wake-ups.
  *
  * libcurl resolves names in threads of its own.  Those inherit the signal mask,
  * so every call into libcurl that may start one is made with all signals
@@ -13,54 +17,22 @@
  */
 #include "postgres.h"
 
-#include <arpa/inet.h>
-#include <curl/curl.h>
-#include <netinet/in.h>
 #include <signal.h>
 #include <sys/epoll.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "miscadmin.h"
 #include "portability/instr_time.h"
 #include "storage/fd.h"
-#include "utils/memutils.h"
 
 #include "guc.h"
-#include "http/http.h"
+#include "http/http_private.h"
 
-#define CONNECT_TIMEOUT_MS	10000L
-#define MAX_REDIRECTS		0L
+#define MOST_HOSTS		256		/* that are remembered though nobody asks them */
+#define MOST_TRANSFERS	2000	/* under way, whatever shares a connection */
+#define OTHER_FDS		8		/* of the server's allowance for descriptors that fd.c does not know */
 
-/* A request on its way; its exchange outlives it. */
-typedef struct Transfer
-{
-	struct Transfer *next;
-	CURL	   *easy;
-	struct curl_slist *headers;
-	char	   *body;
-	bool		allow_private;
-	bool		address_refused;
-	bool		too_large;
-	bool		refused;		/* libcurl would not take it */
-	size_t		max_body;
-	size_t		size;			/* allocated for the response's body */
-	char		curl_error[CURL_ERROR_SIZE];
-	HttpExchange *exchange;
-} Transfer;
-
-struct HttpEngine
-{
-	CURLM	   *multi;
-	int			epfd;
-	int64		deadline;		/* microseconds of the monotonic clock; -1 = none */
-	Transfer   *transfers;
-	int			nrefused;		/* of them, those that libcurl would not take */
-};
-
-static int64
-now_us(void)
+int64
+http_now_us(void)
 {
 	instr_time	t;
 
@@ -68,430 +40,446 @@ now_us(void)
 	return (int64) INSTR_TIME_GET_MICROSEC(t);
 }
 
-/* ---- callbacks: called by libcurl, must not throw ---- */
-
-static int
-watch_socket(CURL *easy, curl_socket_t fd, int what, void *userp, void *socketp)
-{
-	HttpEngine *engine = userp;
-	struct epoll_event event = {0};
-
-	if (what == CURL_POLL_REMOVE)
-	{
-		(void) epoll_ctl(engine->epfd, EPOLL_CTL_DEL, fd, NULL);
-		return 0;
-	}
-	event.data.fd = fd;
-	if (what & CURL_POLL_IN)
-		event.events |= EPOLLIN;
-	if (what & CURL_POLL_OUT)
-		event.events |= EPOLLOUT;
-	if (epoll_ctl(engine->epfd, EPOLL_CTL_MOD, fd, &event) != 0)
-		(void) epoll_ctl(engine->epfd, EPOLL_CTL_ADD, fd, &event);
-	return 0;
-}
-
 static int
 set_timer(CURLM *multi, long timeout_ms, void *userp)
 {
 	HttpEngine *engine = userp;
 
-	engine->deadline = timeout_ms < 0 ? -1 : now_us() + timeout_ms * 1000;
+	engine->deadline = timeout_ms < 0 ? -1 : http_now_us() + timeout_ms * 1000;
 	return 0;
 }
 
-/* Knows the address that is dialled, whatever the name stood for before. */
-static curl_socket_t
-open_socket(void *userp, curlsocktype purpose, struct curl_sockaddr *address)
-{
-	Transfer   *t = userp;
+/* ---- settings ---- */
 
-	if (!t->allow_private && !http_address_public(&address->addr))
+static void
+follow_settings(HttpEngine *engine)
+{
+	int			limit = Max(Min(guc_http_connections, max_safe_fds / 3 - OTHER_FDS), 1);
+	int			host_limit = Min(guc_http_host_connections, limit);
+
+	if (limit != engine->limit)
 	{
-		t->address_refused = true;
-		return CURL_SOCKET_BAD;
+		if (limit < guc_http_connections)
+			ereport(LOG,
+					(errmsg("contactsync.http_connections is %d, but the server's file descriptors are enough for %d only",
+							guc_http_connections, limit),
+					 errhint("Raise max_files_per_process, and the limit of open files that the server is started with.")));
+		curl_multi_setopt(engine->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) limit);
+		curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, (long) limit);
+		engine->limit = limit;
 	}
-	return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+	if (host_limit != engine->host_limit)
+	{
+		curl_multi_setopt(engine->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long) host_limit);
+		engine->host_limit = host_limit;
+	}
 }
 
-/*
- * A connection that another source opened may serve this one too: so the
- * address is looked at once more, before anything is sent.
- */
-static int
-check_connection(void *userp, char *remote_ip, char *local_ip, int remote_port, int local_port)
-{
-	Transfer   *t = userp;
-	struct sockaddr_in v4 = {.sin_family = AF_INET};
-	struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
-	bool		allowed = t->allow_private ||
-		(inet_pton(AF_INET, remote_ip, &v4.sin_addr) == 1 && http_address_public((struct sockaddr *) &v4)) ||
-		(inet_pton(AF_INET6, remote_ip, &v6.sin6_addr) == 1 && http_address_public((struct sockaddr *) &v6));
+/* ---- servers ---- */
 
-	t->address_refused |= !allowed;
-	return allowed ? CURL_PREREQFUNC_OK : CURL_PREREQFUNC_ABORT;
-}
-
+/* The part of a URL that names its server. */
 static size_t
-take_body(char *data, size_t size, size_t n, void *userp)
+host_part(const char *url)
 {
-	Transfer   *t = userp;
-	HttpExchange *x = t->exchange;
-	size_t		len = size * n;
+	const char *p = strstr(url, "://");
 
-	if (len > t->max_body - x->len)
-	{
-		t->too_large = true;
-		return 0;
-	}
-	if (x->len + len + 1 > t->size)
-	{
-		size_t		want = Max(t->size * 2, x->len + len + 1);
-		char	   *body = realloc(x->body, want);
-
-		if (body == NULL)
-			return 0;
-		x->body = body;
-		t->size = want;
-	}
-	memcpy(x->body + x->len, data, len);
-	x->len += len;
-	x->body[x->len] = '\0';
-	return len;
+	return p ? (p + 3 - url) + strcspn(p + 3, "/?#") : strcspn(url, "/?#");
 }
 
-/* The value of a header line if it is of this name, else NULL. */
-static const char *
-header_value(const char *line, size_t len, const char *name, size_t *value_len)
+/* NULL: no memory. */
+static HttpHost *
+find_host(HttpEngine *engine, const char *url)
 {
-	size_t		n = strlen(name);
+	size_t		len = host_part(url);
+	uint32		hash = 2166136261u;
+	HttpHost  **bucket;
+	HttpHost   *h;
 
-	if (len <= n || line[n] != ':' || pg_strncasecmp(line, name, n) != 0)
+	for (size_t i = 0; i < len; i++)
+		hash = (hash ^ (uint8) url[i]) * 16777619u;
+	bucket = &engine->hosts[hash % HTTP_BUCKETS];
+	for (h = *bucket; h; h = h->next)
+		if (h->hash == hash && strncmp(h->name, url, len) == 0 && h->name[len] == '\0')
+			return h;
+	h = calloc(1, offsetof(HttpHost, name) + len + 1);
+	if (h == NULL)
 		return NULL;
-	for (n++; n < len && (line[n] == ' ' || line[n] == '\t'); n++)
+	memcpy(h->name, url, len);
+	h->hash = hash;
+	h->streams = 1;
+	h->next = *bucket;
+	*bucket = h;
+	engine->nhosts++;
+	return h;
+}
+
+static void
+forget_host(HttpEngine *engine, HttpHost *host)
+{
+	HttpHost  **p;
+
+	if (engine->nhosts <= MOST_HOSTS || host->nactive > 0 || host->nwaiting > 0)
+		return;
+	for (p = &engine->hosts[host->hash % HTTP_BUCKETS]; *p != host; p = &(*p)->next)
 		;
-	while (len > n && (line[len - 1] == '\r' || line[len - 1] == '\n' || line[len - 1] == ' '))
-		len--;
-	*value_len = len - n;
-	return line + n;
+	*p = host->next;
+	free(host);
+	engine->nhosts--;
+}
+
+/* How much more room for bodies an answer of this server is likely to take. */
+static bool
+has_memory(HttpEngine *engine, HttpHost *host)
+{
+	return engine->held + host->expect <= http_memory() || (engine->held == 0 && engine->nactive == 0);
+}
+
+static bool
+has_room(HttpEngine *engine, HttpHost *host)
+{
+	int			now = http_connections_for(host, host->nactive);
+	int			then = http_connections_for(host, host->nactive + 1);
+
+	return then <= engine->host_limit && engine->nconnections + then - now <= engine->limit &&
+		engine->nactive < MOST_TRANSFERS && has_memory(engine, host);
 }
 
 static void
-copy_value(char *to, size_t size, const char *from, size_t len)
+count_active(HttpEngine *engine, HttpHost *host, int change)
 {
-	len = Min(len, size - 1);
-	memcpy(to, from, len);
-	to[len] = '\0';
+	engine->nconnections -= http_connections_for(host, host->nactive);
+	host->nactive += change;
+	engine->nactive += change;
+	engine->nconnections += http_connections_for(host, host->nactive);
 }
 
-/*
- * X-RateLimit-Remaining and -Reset, RateLimit-..., X-HubSpot-RateLimit-...: a time
- * is a number of seconds, or one since 1970, in seconds or milliseconds.
- */
-static void
-take_rate_limit(HttpExchange *x, const char *line, size_t len)
-{
-	char		name[64];
-	const char *colon = memchr(line, ':', Min(len, sizeof(name) - 1));
-	int64		value;
-	char	   *end;
-	char		digits[32];
-	size_t		vlen;
-	const char *v;
-
-	if (colon == NULL)
-		return;
-	for (size_t i = 0; i < colon - line; i++)
-		name[i] = pg_ascii_tolower((unsigned char) line[i]);
-	name[colon - line] = '\0';
-	if (strstr(name, "ratelimit-") == NULL && strstr(name, "rate-limit-") == NULL)
-		return;
-	v = header_value(line, len, name, &vlen);
-	copy_value(digits, sizeof(digits), v, vlen);
-	value = strtoll(digits, &end, 10);
-	if (end == digits || value < 0 || strstr(name, "daily"))
-		return;
-	if (strstr(name, "limit-remaining"))
-		x->requests_left = value;
-	else if (strstr(name, "limit-interval-milliseconds"))
-		x->limit_reset_ms = value;
-	else if (strstr(name, "limit-reset"))
-	{
-		int64		now_ms = (int64) time(NULL) * 1000;
-
-		if (value < 1000000000)
-			x->limit_reset_ms = value * 1000;
-		else
-			x->limit_reset_ms = Max((value < INT64CONST(100000000000) ? value * 1000 : value) - now_ms, 0);
-	}
-}
-
-static size_t
-take_header(char *line, size_t size, size_t n, void *userp)
-{
-	HttpExchange *x = ((Transfer *) userp)->exchange;
-	size_t		len = size * n;
-	size_t		vlen;
-	const char *v;
-
-	/* an interim response is not the answer */
-	if (len > 5 && memcmp(line, "HTTP/", 5) == 0)
-	{
-		x->content_type[0] = x->location[0] = x->link[0] = '\0';
-		x->link_cut = false;
-	}
-	take_rate_limit(x, line, len);
-	if ((v = header_value(line, len, "content-type", &vlen)) != NULL)
-		copy_value(x->content_type, sizeof(x->content_type), v, vlen);
-	else if ((v = header_value(line, len, "location", &vlen)) != NULL)
-		copy_value(x->location, sizeof(x->location), v, vlen);
-	else if ((v = header_value(line, len, "date", &vlen)) != NULL)
-	{
-		char		date[64];
-
-		copy_value(date, sizeof(date), v, vlen);
-		x->date = (int64) curl_getdate(date, NULL);
-	}
-	else if ((v = header_value(line, len, "link", &vlen)) != NULL)
-	{
-		size_t		n_so_far = strlen(x->link);
-
-		/* several headers are one, parted by commas */
-		if (n_so_far + vlen + 3 >= sizeof(x->link))
-			x->link_cut = true;
-		else
-			snprintf(x->link + n_so_far, sizeof(x->link) - n_so_far, "%s%.*s", n_so_far ? ", " : "", (int) vlen, v);
-	}
-	return len;
-}
-
-/* ---- transfers ---- */
+/* ---- lines ---- */
 
 static void
-transfer_free(HttpEngine *engine, Transfer *t)
+push_waiting(HttpEngine *engine, HttpTransfer *t)
 {
-	engine->nrefused -= t->refused;
-	for (Transfer **p = &engine->transfers; *p; p = &(*p)->next)
+	HttpHost   *host = t->host;
+
+	t->next = NULL;
+	if (host->last)
+		host->last->next = t;
+	else
+		host->first = t;
+	host->last = t;
+	host->nwaiting++;
+	engine->nwaiting++;
+	if (host->ring)
+		return;
+	/* it is served after all others */
+	if (engine->ring)
 	{
-		if (*p == t)
-		{
-			*p = t->next;
-			break;
-		}
+		host->ring = engine->ring->ring;
+		engine->ring->ring = host;
 	}
-	if (t->easy)
-	{
-		(void) curl_multi_remove_handle(engine->multi, t->easy);
-		curl_easy_cleanup(t->easy);
-	}
-	/* one of them may be a key */
-	for (struct curl_slist *h = t->headers; h; h = h->next)
-		explicit_bzero(h->data, strlen(h->data));
-	curl_slist_free_all(t->headers);
-	if (t->exchange)
-		http_free(t->exchange);
-	if (t->body)
-		explicit_bzero(t->body, strlen(t->body));
-	free(t->body);
-	free(t);
+	else
+		host->ring = host;
+	engine->ring = host;
+}
+
+static void
+leave_ring(HttpEngine *engine, HttpHost *host)
+{
+	HttpHost   *before = host;
+
+	while (before->ring != host)
+		before = before->ring;
+	before->ring = host->ring;
+	if (engine->ring == host)
+		engine->ring = before == host ? NULL : before;
+	host->ring = NULL;
+}
+
+/* Take the transfer after prev, NULL = the first, out of its line. */
+static HttpTransfer *
+take_waiting(HttpEngine *engine, HttpHost *host, HttpTransfer *prev)
+{
+	HttpTransfer *t = prev ? prev->next : host->first;
+
+	if (prev)
+		prev->next = t->next;
+	else
+		host->first = t->next;
+	if (host->last == t)
+		host->last = prev;
+	host->nwaiting--;
+	engine->nwaiting--;
+	if (host->first == NULL)
+		leave_ring(engine, host);
+	return t;
 }
 
 void
-http_free(HttpExchange *x)
+http_done(HttpTransfer *t, CURLcode code)
 {
-	free(x->body);
-	free(x->url);
-	free(x);
+	t->code = code;
+	t->next = t->engine->done;
+	t->engine->done = t;
+}
+
+static void
+start(HttpEngine *engine, HttpTransfer *t)
+{
+	t->started = http_now_us();
+	if (curl_multi_add_handle(engine->multi, t->easy) != CURLM_OK)
+	{
+		http_done(t, CURLE_OUT_OF_MEMORY);
+		return;
+	}
+	count_active(engine, t->host, 1);
+	t->held = t->host->expect;
+	engine->held += t->held;
+	t->next = NULL;
+	t->prev = engine->newest;
+	if (engine->newest)
+		engine->newest->next = t;
+	else
+		engine->active = t;
+	engine->newest = t;
+}
+
+static void
+start_waiting(HttpEngine *engine)
+{
+	HttpHost   *last = engine->ring;
+	HttpHost   *host;
+
+	/* once round without a start */
+	while (last && engine->ring)
+	{
+		host = engine->ring->ring;
+		engine->ring = host;
+		if (has_room(engine, host))
+		{
+			start(engine, take_waiting(engine, host, NULL));
+			last = engine->ring;
+		}
+		else if (host == last)
+			break;
+	}
+}
+
+/* Out of libcurl, and off those under way. */
+static void
+stop(HttpEngine *engine, HttpTransfer *t)
+{
+	(void) curl_multi_remove_handle(engine->multi, t->easy);
+	if (t->prev)
+		t->prev->next = t->next;
+	else
+		engine->active = t->next;
+	if (t->next)
+		t->next->prev = t->prev;
+	else
+		engine->newest = t->prev;
+	count_active(engine, t->host, -1);
+	engine->npaused -= t->paused;
+	if (engine->favoured == t)
+	{
+		engine->favoured = NULL;
+		engine->resume = true;
+	}
+}
+
+/* Nothing is to come of a transfer that is in no list. */
+static void
+drop(HttpEngine *engine, HttpTransfer *t)
+{
+	HttpHost   *host = t->host;
+
+	engine->held -= t->held;
+	engine->resume |= engine->npaused > 0;
+	http_transfer_recycle(t);
+	forget_host(engine, host);
+}
+
+/* ---- the engine ---- */
+
+static void
+check_library(void)
+{
+	curl_version_info_data *version = curl_version_info(CURLVERSION_NOW);
+
+	if (!(version->features & CURL_VERSION_ASYNCHDNS))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl resolves names synchronously, so that a slow name server would stop everything"),
+				 errhint("Install a libcurl with a threaded or c-ares resolver.")));
+	if (!(version->features & CURL_VERSION_SSL))
+		ereport(ERROR,
+				(errcode(ERRCODE_FEATURE_NOT_SUPPORTED),
+				 errmsg("libcurl has no TLS")));
 }
 
 HttpEngine *
 http_create(void)
 {
 	static bool initialized = false;
-	HttpEngine *engine = MemoryContextAllocZero(TopMemoryContext, sizeof(HttpEngine));
-	curl_version_info_data *version;
+	HttpEngine *engine;
 
-	if (!initialized)
-	{
-		if (curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
-			ereport(ERROR, (errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
-							errmsg("could not initialize libcurl")));
-		initialized = true;
-	}
-	version = curl_version_info(CURLVERSION_NOW);
-	if (!(version->features & CURL_VERSION_ASYNCHDNS))
-		ereport(WARNING, (errmsg("libcurl resolves names synchronously"),
-						  errhint("Slow name servers will hold up every source; use a libcurl with a threaded or c-ares resolver.")));
-
+	if (!initialized && curl_global_init(CURL_GLOBAL_DEFAULT) != CURLE_OK)
+		ereport(ERROR,
+				(errcode(ERRCODE_EXTERNAL_ROUTINE_EXCEPTION),
+				 errmsg("could not initialize libcurl")));
+	initialized = true;
+	check_library();
+	engine = calloc(1, sizeof(HttpEngine));
+	if (engine == NULL || !http_sockets_init(engine) || (engine->multi = curl_multi_init()) == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
 	engine->deadline = -1;
 	engine->epfd = epoll_create1(EPOLL_CLOEXEC);
 	if (engine->epfd < 0 || !AcquireExternalFD())
 	{
 		if (engine->epfd >= 0)
 			close(engine->epfd);
-		ereport(ERROR, (errcode(ERRCODE_INSUFFICIENT_RESOURCES),
-						errmsg("could not create an epoll descriptor: %m")));
+		ereport(ERROR,
+				(errcode(ERRCODE_INSUFFICIENT_RESOURCES),
+				 errmsg("could not create an epoll descriptor: %m")));
 	}
-	engine->multi = curl_multi_init();
-	if (engine->multi == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	curl_multi_setopt(engine->multi, CURLMOPT_SOCKETFUNCTION, watch_socket);
+	curl_multi_setopt(engine->multi, CURLMOPT_SOCKETFUNCTION, http_watch_socket);
 	curl_multi_setopt(engine->multi, CURLMOPT_SOCKETDATA, engine);
 	curl_multi_setopt(engine->multi, CURLMOPT_TIMERFUNCTION, set_timer);
 	curl_multi_setopt(engine->multi, CURLMOPT_TIMERDATA, engine);
-	curl_multi_setopt(engine->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) guc_http_connections);
-	curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, (long) guc_http_connections);
+	curl_multi_setopt(engine->multi, CURLMOPT_PIPELINING, (long) CURLPIPE_MULTIPLEX);
+	curl_multi_setopt(engine->multi, CURLMOPT_MAX_CONCURRENT_STREAMS, (long) HTTP_STREAMS);
+	follow_settings(engine);
 	return engine;
 }
 
 void
 http_destroy(HttpEngine *engine)
 {
-	while (engine->transfers)
-		transfer_free(engine, engine->transfers);
+	HttpTransfer *t;
+
+	for (int i = 0; i < HTTP_BUCKETS; i++)
+	{
+		for (HttpHost *h = engine->hosts[i]; h; h = h->next)
+			while (h->first)
+				http_transfer_free(take_waiting(engine, h, NULL));
+	}
+	while ((t = engine->active) != NULL)
+	{
+		stop(engine, t);
+		http_transfer_free(t);
+	}
+	while ((t = engine->done) != NULL)
+	{
+		engine->done = t->next;
+		http_transfer_free(t);
+	}
+	while ((t = engine->idle) != NULL)
+	{
+		engine->idle = t->next;
+		http_transfer_free(t);
+	}
 	curl_multi_cleanup(engine->multi);
+	for (int i = 0; i < HTTP_BUCKETS; i++)
+	{
+		while (engine->hosts[i])
+		{
+			HttpHost   *h = engine->hosts[i];
+
+			engine->hosts[i] = h->next;
+			free(h);
+		}
+	}
 	close(engine->epfd);
 	ReleaseExternalFD();
-	pfree(engine);
-}
-
-static bool
-set_options(HttpEngine *engine, Transfer *t, const HttpRequest *r)
-{
-	CURL	   *e = t->easy;
-	bool		ok = true;
-
-#define SET(option_, value_) (ok = ok && curl_easy_setopt(e, option_, value_) == CURLE_OK)
-	SET(CURLOPT_URL, r->url);
-	SET(CURLOPT_PRIVATE, (void *) t);
-	SET(CURLOPT_CUSTOMREQUEST, r->method);
-	SET(CURLOPT_NOSIGNAL, 1L);
-	SET(CURLOPT_QUICK_EXIT, 1L);
-	SET(CURLOPT_PROTOCOLS_STR, r->allow_http ? "http,https" : "https");
-	SET(CURLOPT_FOLLOWLOCATION, MAX_REDIRECTS);
-	SET(CURLOPT_PROXY, "");
-	if (guc_http_ca_file && guc_http_ca_file[0])
-		SET(CURLOPT_CAINFO, guc_http_ca_file);
-	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-	SET(CURLOPT_ACCEPT_ENCODING, "");
-	SET(CURLOPT_USERAGENT, "contactsync");
-	SET(CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	SET(CURLOPT_TIMEOUT_MS, guc_http_timeout * 1000L);
-	SET(CURLOPT_ERRORBUFFER, t->curl_error);
-	SET(CURLOPT_WRITEFUNCTION, take_body);
-	SET(CURLOPT_WRITEDATA, t);
-	SET(CURLOPT_HEADERFUNCTION, take_header);
-	SET(CURLOPT_HEADERDATA, t);
-	SET(CURLOPT_OPENSOCKETFUNCTION, open_socket);
-	SET(CURLOPT_OPENSOCKETDATA, t);
-	SET(CURLOPT_PREREQFUNCTION, check_connection);
-	SET(CURLOPT_PREREQDATA, t);
-	if (t->body)
-	{
-		SET(CURLOPT_POSTFIELDS, t->body);
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(t->body));
-	}
-	if (r->token)
-	{
-		SET(CURLOPT_HTTPAUTH, (long) CURLAUTH_BEARER);
-		SET(CURLOPT_XOAUTH2_BEARER, r->token);
-	}
-	else if (r->username)
-	{
-		SET(CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
-		SET(CURLOPT_USERNAME, r->username);
-		SET(CURLOPT_PASSWORD, r->password ? r->password : "");
-	}
-	if (t->headers)
-		SET(CURLOPT_HTTPHEADER, t->headers);
-#undef SET
-	return ok;
-}
-
-static bool
-add_key_header(Transfer *t, const HttpRequest *r)
-{
-	size_t		len = strlen(r->key_header) + strlen(r->key) + 3;
-	char	   *line = strpbrk(r->key, "\r\n") ? NULL : malloc(len);
-	struct curl_slist *list = NULL;
-
-	if (line)
-	{
-		snprintf(line, len, "%s: %s", r->key_header, r->key);
-		list = curl_slist_append(t->headers, line);
-		explicit_bzero(line, len);
-		free(line);
-	}
-	if (list)
-		t->headers = list;
-	return list != NULL;
-}
-
-/* Build a transfer; false if it cannot be.  Nothing here throws. */
-static bool
-transfer_init(HttpEngine *engine, Transfer *t, const HttpRequest *r)
-{
-	HttpExchange *x = t->exchange = calloc(1, sizeof(HttpExchange));
-
-	if (x == NULL)
-		return false;
-	x->owner = r->owner;
-	x->retry_after = -1;
-	x->date = x->requests_left = x->limit_reset_ms = -1;
-	x->url = strdup(r->url);
-	x->body = calloc(1, 1);
-	t->size = 1;
-	t->allow_private = r->allow_private;
-	t->max_body = (size_t) guc_http_max_body * 1024;
-	t->easy = curl_easy_init();
-	if (r->body)
-		t->body = strdup(r->body);
-	if (x->url == NULL || x->body == NULL || t->easy == NULL || (r->body && t->body == NULL))
-		return false;
-	for (int i = 0; i < r->nheaders; i++)
-	{
-		struct curl_slist *list = curl_slist_append(t->headers, r->headers[i]);
-
-		if (list == NULL)
-			return false;
-		t->headers = list;
-	}
-	if (r->key_header && !add_key_header(t, r))
-		return false;
-	return set_options(engine, t, r) && curl_multi_add_handle(engine->multi, t->easy) == CURLM_OK;
+	free(engine->sockets);
+	free(engine);
 }
 
 void
 http_submit(HttpEngine *engine, const HttpRequest *request)
 {
-	Transfer   *t = calloc(1, sizeof(Transfer));
+	HttpHost   *host = find_host(engine, request->url);
+	bool		sendable;
+	HttpTransfer *t;
 
+	follow_settings(engine);
+	t = host ? http_transfer_new(engine, request, &sendable) : NULL;
 	if (t == NULL)
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	t->next = engine->transfers;
-	engine->transfers = t;
-	if (transfer_init(engine, t, request))
-		return;
-	if (t->exchange == NULL || t->exchange->body == NULL || t->exchange->url == NULL)
-	{
-		transfer_free(engine, t);
-		ereport(ERROR, (errcode(ERRCODE_OUT_OF_MEMORY), errmsg("out of memory")));
-	}
-	t->refused = true;
-	engine->nrefused++;
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	t->host = host;
+	if (!sendable)
+		http_done(t, CURLE_URL_MALFORMAT);
+	else if (host->first == NULL && has_room(engine, host))
+		start(engine, t);
+	else
+		push_waiting(engine, t);
 }
 
 void
 http_cancel(HttpEngine *engine, void *owner)
 {
-	Transfer   *next;
+	HttpTransfer *next;
 
-	for (Transfer *t = engine->transfers; t; t = next)
+	for (int i = 0; i < HTTP_BUCKETS && engine->nwaiting > 0; i++)
+	{
+		HttpHost   *after;
+
+		for (HttpHost *h = engine->hosts[i]; h; h = after)
+		{
+			HttpTransfer *prev = NULL;
+			HttpTransfer *gone = NULL;
+
+			after = h->next;
+			for (HttpTransfer *t = h->first; t; t = next)
+			{
+				next = t->next;
+				if (t->exchange->owner != owner)
+				{
+					prev = t;
+					continue;
+				}
+				(void) take_waiting(engine, h, prev);
+				t->next = gone;
+				gone = t;
+			}
+			for (; gone; gone = next)
+			{
+				next = gone->next;
+				drop(engine, gone);
+			}
+		}
+	}
+	for (HttpTransfer *t = engine->active; t; t = next)
 	{
 		next = t->next;
 		if (t->exchange->owner == owner)
-			transfer_free(engine, t);
+		{
+			stop(engine, t);
+			drop(engine, t);
+		}
 	}
+	for (HttpTransfer **p = &engine->done; *p;)
+	{
+		HttpTransfer *t = *p;
+
+		if (t->exchange->owner == owner)
+		{
+			*p = t->next;
+			drop(engine, t);
+		}
+		else
+			p = &t->next;
+	}
+	start_waiting(engine);
+}
+
+int
+http_room(HttpEngine *engine)
+{
+	follow_settings(engine);
+	return Max(2 * engine->limit - engine->nwaiting - engine->nconnections, 0);
 }
 
 int
@@ -505,102 +493,110 @@ http_deadline(HttpEngine *engine)
 {
 	int64		left;
 
-	if (engine->nrefused > 0)
+	if (engine->done || (engine->resume && engine->npaused > 0))
 		return 0;
 	if (engine->deadline < 0)
 		return -1;
-	left = engine->deadline - now_us();
+	left = engine->deadline - http_now_us();
 	return left <= 0 ? 0 : (long) ((left + 999) / 1000);
+}
+
+/* There may be memory for more of their bodies now. */
+static void
+resume_paused(HttpEngine *engine)
+{
+	HttpTransfer *next;
+
+	engine->resume = false;
+	for (HttpTransfer *t = engine->active; t && engine->npaused > 0; t = next)
+	{
+		CURLcode	code;
+
+		next = t->next;
+		if (!t->paused)
+			continue;
+		t->paused = false;
+		engine->npaused--;
+		/* gives what it has kept to http_take_body(), which may want to pause again */
+		code = curl_easy_pause(t->easy, CURLPAUSE_CONT);
+		if (code != CURLE_OK)
+		{
+			stop(engine, t);
+			http_done(t, code);
+		}
+	}
 }
 
 void
 http_poll(HttpEngine *engine)
 {
-	struct epoll_event events[64];
 	sigset_t	all;
 	sigset_t	saved;
 	int			running;
-	int			n;
 
 	sigfillset(&all);
 	(void) pthread_sigmask(SIG_SETMASK, &all, &saved);
-	n = epoll_wait(engine->epfd, events, lengthof(events), 0);
-	for (int i = 0; i < n; i++)
-	{
-		int			what = 0;
-
-		if (events[i].events & (EPOLLIN | EPOLLHUP))
-			what |= CURL_CSELECT_IN;
-		if (events[i].events & EPOLLOUT)
-			what |= CURL_CSELECT_OUT;
-		if (events[i].events & EPOLLERR)
-			what |= CURL_CSELECT_ERR;
-		(void) curl_multi_socket_action(engine->multi, events[i].data.fd, what, &running);
-	}
-	if (engine->deadline >= 0 && engine->deadline <= now_us())
+	if (engine->resume)
+		resume_paused(engine);
+	http_sockets_poll(engine);
+	if (engine->deadline >= 0 && engine->deadline <= http_now_us())
 	{
 		engine->deadline = -1;
 		(void) curl_multi_socket_action(engine->multi, CURL_SOCKET_TIMEOUT, 0, &running);
 	}
 	(void) pthread_sigmask(SIG_SETMASK, &saved, NULL);
+	if (engine->nwaiting > 0)
+	{
+		follow_settings(engine);
+		start_waiting(engine);
+	}
 }
 
-/* What became of a finished request, in our terms. */
+/* What the server has shown of itself. */
 static void
-settle(Transfer *t, CURLcode code)
+learn(HttpEngine *engine, HttpHost *host, HttpExchange *x)
 {
-	HttpExchange *x = t->exchange;
-	long		status = 0;
-	curl_off_t	retry_after = 0;
-	curl_off_t	size = 0;
-	curl_off_t	elapsed = 0;
-	long		header_size = 0;
-
-	(void) curl_easy_getinfo(t->easy, CURLINFO_TOTAL_TIME_T, &elapsed);
-	(void) curl_easy_getinfo(t->easy, CURLINFO_SIZE_DOWNLOAD_T, &size);
-	(void) curl_easy_getinfo(t->easy, CURLINFO_HEADER_SIZE, &header_size);
-	x->elapsed_us = elapsed;
-	x->wire_bytes = size + header_size;
-	if (code == CURLE_OK)
+	if (x->version > 0 && host->streams != (x->version == 2 ? HTTP_STREAMS : 1))
 	{
-		(void) curl_easy_getinfo(t->easy, CURLINFO_RESPONSE_CODE, &status);
-		x->status = status;
-		/* the header may be a date: libcurl makes seconds of both */
-		if (curl_easy_getinfo(t->easy, CURLINFO_RETRY_AFTER, &retry_after) == CURLE_OK && retry_after > 0)
-			x->retry_after = Min(retry_after, 86400);
-		x->fault = HTTP_ANSWERED;
-		return;
+		engine->nconnections -= http_connections_for(host, host->nactive);
+		host->streams = x->version == 2 ? HTTP_STREAMS : 1;
+		engine->nconnections += http_connections_for(host, host->nactive);
 	}
-	if (t->address_refused)
-	{
-		x->fault = HTTP_REFUSED;
-		strlcpy(x->error, "the server's address is private, and the source does not allow that", sizeof(x->error));
-	}
-	else if (code == CURLE_UNSUPPORTED_PROTOCOL || code == CURLE_URL_MALFORMAT)
-	{
-		x->fault = HTTP_REFUSED;
-		strlcpy(x->error, "the URL is not one that the source may ask", sizeof(x->error));
-	}
-	else if (t->too_large)
-	{
-		x->fault = HTTP_TOO_LARGE;
-		strlcpy(x->error, "the response is larger than contactsync.http_max_body", sizeof(x->error));
-	}
-	else
-	{
-		x->fault = HTTP_FAILED;
-		strlcpy(x->error, t->curl_error[0] ? t->curl_error : curl_easy_strerror(code), sizeof(x->error));
-	}
+	host->expect = Max(x->len, host->expect - host->expect / 4);
 }
 
+/* The exchange of a transfer that is in no list any more. */
 static HttpExchange *
-finish(HttpEngine *engine, Transfer *t, CURLcode code)
+finish(HttpEngine *engine, HttpTransfer *t, CURLcode code)
 {
+	static char empty[1] = "";
 	HttpExchange *x = t->exchange;
+	HttpHost   *host = t->host;
 
-	settle(t, code);
+	http_settle(t, code);
+	if (t->started)
+		x->elapsed_us = http_now_us() - t->started;
+	/* what a body that stayed small has not needed */
+	if (x->body && t->size > 4096 && t->size > 2 * x->len)
+	{
+		char	   *body = realloc(x->body, x->len + 1);
+
+		if (body)
+		{
+			x->body = body;
+			t->size = x->len + 1;
+		}
+	}
+	if (x->body == NULL)
+		x->body = empty;
+	x->held = t->size;
+	engine->held = engine->held - t->held + x->held;
+	t->held = 0;
 	t->exchange = NULL;
-	transfer_free(engine, t);
+	learn(engine, host, x);
+	http_transfer_recycle(t);
+	forget_host(engine, host);
+	start_waiting(engine);
 	return x;
 }
 
@@ -610,18 +606,37 @@ http_next(HttpEngine *engine)
 	CURLMsg    *message;
 	int			left;
 
-	for (Transfer *t = engine->transfers; t && engine->nrefused > 0; t = t->next)
-		if (t->refused)
-			return finish(engine, t, CURLE_URL_MALFORMAT);
+	if (engine->done)
+	{
+		HttpTransfer *t = engine->done;
+
+		engine->done = t->next;
+		return finish(engine, t, t->code);
+	}
 	while ((message = curl_multi_info_read(engine->multi, &left)) != NULL)
 	{
-		Transfer   *t;
+		CURLcode	code = message->data.result;
+		HttpTransfer *t;
 
-		if (message->msg != CURLMSG_DONE)
+		if (message->msg != CURLMSG_DONE ||
+			curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &t) != CURLE_OK)
 			continue;
-		if (curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, (char **) &t) != CURLE_OK)
-			continue;
-		return finish(engine, t, message->data.result);
+		/* the message goes with the handle */
+		stop(engine, t);
+		return finish(engine, t, code);
 	}
 	return NULL;
+}
+
+void
+http_free(HttpExchange *x)
+{
+	if (x->held > 0)
+	{
+		x->engine->held -= x->held;
+		x->engine->resume |= x->engine->npaused > 0;
+		free(x->body);
+	}
+	free(x->url);
+	free(x);
 }

@@ -223,6 +223,7 @@ sync_proceed(HttpEngine *engine)
 		if (run->request == NULL && run->fault_code == NULL)
 		{
 			*p = run->next;
+			http_cancel(engine, run);
 			free_run(run);
 			continue;
 		}
@@ -265,24 +266,16 @@ sync_check_answered(HttpExchange *x)
 SyncClass
 sync_classify(HttpExchange *x)
 {
-	if (x->fault != HTTP_ANSWERED)
-		return x->fault == HTTP_FAILED ? SYNC_TRANSIENT : SYNC_PERMANENT;
-	switch (x->status)
-	{
-		case 408:				/* request timeout */
-		case 423:				/* locked */
-		case 425:				/* too early */
-			return SYNC_TRANSIENT;
-		case 429:
-			return SYNC_RATE;
-		case 401:
-			return SYNC_AUTH;
-		case 501:
-		case 505:
-			return SYNC_PERMANENT;
-		default:
-			return x->status >= 500 ? SYNC_TRANSIENT : x->status >= 400 ? SYNC_PERMANENT : SYNC_FINE;
-	}
+	static const SyncClass classes[] = {
+		[HTTP_CLASS_FINE] = SYNC_FINE,
+		[HTTP_CLASS_TRANSIENT] = SYNC_TRANSIENT,
+		[HTTP_CLASS_RATE] = SYNC_RATE,
+		[HTTP_CLASS_AUTH] = SYNC_AUTH,
+		[HTTP_CLASS_PERMANENT] = SYNC_PERMANENT,
+		[HTTP_CLASS_UNKNOWN] = SYNC_TRANSIENT,	/* a run only reads */
+	};
+
+	return classes[http_classify(x)];
 }
 
 void

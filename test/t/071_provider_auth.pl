@@ -160,7 +160,7 @@ mkdir "$dir/tls";
 my ($tls, $tls_port) = do { local $ENV{TLS_CERTIFICATE} = "$dir/tls.pem"; start_providers("$dir/tls") };
 spew("$dir/tok", 'tok');
 $node->safe_psql('postgres', qq{SELECT contactsync.add_source('tls', 'scim', '{"url": "https://127.0.0.1:$tls_port/scim", "poll": false, "allow_private": true}', '{"token": {"file": "$dir/tok"}}')});
-is(run_source('tls'), 'failed 08006', 'a certificate that nobody vouches for: ' . (split /\|/, state_of('tls'))[1]);
+is(run_source('tls'), 'failed 08004', 'a certificate that nobody vouches for: ' . (split /\|/, state_of('tls'))[1]);
 sql("ALTER SYSTEM SET contactsync.http_ca_file = '$dir/tls.crt'");
 $node->reload;
 $node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_ca_file') <> ''") or die;
