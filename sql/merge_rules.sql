@@ -134,4 +134,13 @@ SELECT nickname, title, birthday, company, open_conflicts FROM directory;
 SELECT * FROM verify();
 CALL forget();
 
+-- what fills gaps is chosen among itself: two agree on the title, and whom the winner agrees with has no say
+SELECT set_policy('job', 'most_frequent');
+SELECT said('crm', '{"company": "Acme", "department": "IT"}', 1), said('mkt', '{"title": "CEO", "department": "IT"}', 9),
+	said('phone', '{"title": "CTO"}', 2), said('erp', '{"title": "CTO"}', 3), process();
+SELECT company, department, title FROM directory;
+SELECT field, value, source, verdict, support FROM explain((SELECT id FROM directory), 'title') ORDER BY rank;
+SELECT unset_policy('job');
+CALL forget();
+
 ROLLBACK;

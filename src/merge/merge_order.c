@@ -143,7 +143,11 @@ source_cmp(const void *x, const void *y)
 	return strview_cmp(sorting->inputs[a->input].source, sorting->inputs[b->input].source);
 }
 
-/* Each independent source that speaks for a claim has one vote, however many records it has. */
+/*
+ * Each independent source that speaks for a claim has one vote, however many
+ * records it has.  Claims that compete and those that can only fill gaps are
+ * voted on by their own kind: they are chosen from apart.
+ */
 void
 merge_count_votes(MergeResolver *s)
 {
@@ -151,7 +155,7 @@ merge_count_votes(MergeResolver *s)
 	int			n = 0;
 
 	for (int i = 0; i < s->nclaims; i++)
-		if (s->claims[i].verdict == MV_LOST && !s->claims[i].derived)
+		if ((s->claims[i].verdict == MV_LOST || s->claims[i].verdict == MV_INCOMPLETE) && !s->claims[i].derived)
 			voters[n++] = &s->claims[i];
 	sorting = s;
 	qsort(voters, n, sizeof(MergeClaim *), source_cmp);
@@ -165,6 +169,8 @@ merge_count_votes(MergeResolver *s)
 		{
 			StrView		source = s->inputs[voters[k]->input].source;
 
+			if ((c->verdict == MV_INCOMPLETE) != (voters[k]->verdict == MV_INCOMPLETE))
+				continue;
 			/* what has no source is a source of its own */
 			if ((c->votes > 0 && source.len > 0 && strview_same(source, last)) || !agree(c, voters[k]))
 				continue;
