@@ -43,13 +43,14 @@ SQL_PIECES  = src/prologue.sql \
               src/sync/reconcile.sql \
               src/sync/schedule.sql \
               src/sync/lifecycle.sql \
-              src/sync/health.sql \
               src/store/review.sql \
               src/store/edit.sql \
               src/store/compact.sql \
               src/store/history.sql \
               src/store/rebuild.sql \
               src/webhook/webhook.sql \
+              src/stats/monitor.sql \
+              src/stats/health.sql \
               src/epilogue.sql
 CONNECTORS  = $(sort $(wildcard $(srcdir_)src/sync/connectors/*.json))
 

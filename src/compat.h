@@ -37,6 +37,13 @@ extern PGDLLEXPORT void _PG_init(void);
 	((void) (context_), *(result_) = DirectFunctionCall1((func_), CStringGetDatum(text_)), true)
 #endif
 
+/* Needs utils/backend_status.h; from 1 on. */
+#if PG_VERSION_NUM >= 160000
+#define pgstat_local_backend(i_)	pgstat_get_local_beentry_by_index(i_)
+#else
+#define pgstat_local_backend(i_)	pgstat_fetch_stat_local_beentry(i_)
+#endif
+
 #if PG_VERSION_NUM >= 170000
 #define MyLocalTransactionId	(MyProc->vxid.lxid)
 #else

@@ -119,6 +119,9 @@ extern void stats_time(StatsPending *pending, StatsHistogram histogram, int64 us
 extern void stats_add_now(const char *tenant, const char *source, StatsCounter counter, int64 n);
 extern void stats_time_now(const char *tenant, const char *source, StatsHistogram histogram, int64 us);
 
+/* The provider of a source asked for fewer requests, just now. */
+extern void stats_note_limit(const char *tenant, const char *source);
+
 /* At commit: forget a source of the active tenant, or all of a tenant. */
 extern void stats_forget_source(const char *source);
 extern void stats_forget_tenant(const char *tenant);

@@ -35,6 +35,7 @@ typedef struct StatsEntry
 {
 	StatsKey	key;
 	TimestampTz since;			/* when it began to count, or was reset */
+	TimestampTz limited_at;		/* when its provider last limited requests; not kept through a restart */
 	pg_atomic_uint64 numbers[STATS_NNUMBERS];	/* a StatsNumbers */
 } StatsEntry;
 

@@ -44,6 +44,7 @@ static void
 init_numbers(StatsEntry *entry, TimestampTz since)
 {
 	entry->since = since;
+	entry->limited_at = 0;
 	for (int i = 0; i < STATS_NNUMBERS; i++)
 		pg_atomic_init_u64(&entry->numbers[i], 0);
 }
@@ -219,6 +220,19 @@ stats_time_now(const char *tenant, const char *source, StatsHistogram histogram,
 	stats_add_number(&key,
 					 offsetof(StatsNumbers, buckets) / sizeof(uint64) + histogram * STATS_NBUCKETS + stats_bucket(us), 1,
 					 offsetof(StatsNumbers, sums) / sizeof(uint64) + histogram, us);
+}
+
+void
+stats_note_limit(const char *tenant, const char *source)
+{
+	StatsKey	key;
+
+	if (stats_shared == NULL)
+		return;
+	stats_set_key(&key, MyDatabaseId, tenant, source, strlen(source));
+	/* it is the one worker's to set */
+	lock_entry(&key)->limited_at = GetCurrentTimestamp();
+	unlock_entry();
 }
 
 void

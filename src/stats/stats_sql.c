@@ -7,6 +7,7 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "catalog/pg_authid.h"
 #include "catalog/pg_type.h"
 #include "fmgr.h"
@@ -14,6 +15,7 @@
 #include "miscadmin.h"
 #include "utils/acl.h"
 #include "utils/array.h"
+#include "utils/backend_status.h"
 #include "utils/builtins.h"
 #include "utils/float.h"
 #include "utils/memutils.h"
@@ -35,6 +37,8 @@ PG_FUNCTION_INFO_V1(stats_forget_tenant_sql);
 PG_FUNCTION_INFO_V1(stats_reset_sql);
 PG_FUNCTION_INFO_V1(stats_name_sql);
 PG_FUNCTION_INFO_V1(stats_state_sql);
+PG_FUNCTION_INFO_V1(stats_limited_at_sql);
+PG_FUNCTION_INFO_V1(stats_oldest_snapshot_sql);
 
 #define STATS_REST	"(others)"	/* stands for those without an entry */
 
@@ -355,4 +359,66 @@ stats_state_sql(PG_FUNCTION_ARGS)
 		LWLockRelease(stats_shared->lock);
 	}
 	PG_RETURN_TEXT_P(cstring_to_text(state));
+}
+
+/*
+ * _limited_at(source text) -> timestamptz
+ *		When the source's provider last limited requests; NULL = it did not since
+ *		the server was started.
+ */
+Datum
+stats_limited_at_sql(PG_FUNCTION_ARGS)
+{
+	text	   *source = PG_GETARG_TEXT_PP(0);
+	const char *tenant = guard_current_tenant();
+	StatsKey	key;
+	StatsEntry *entry;
+	TimestampTz at;
+
+	if (stats_shared == NULL)
+		PG_RETURN_NULL();
+	stats_set_key(&key, MyDatabaseId, tenant, VARDATA_ANY(source), VARSIZE_ANY_EXHDR(source));
+	LWLockAcquire(stats_shared->lock, LW_SHARED);
+	entry = hash_search(stats_entries, &key, HASH_FIND, NULL);
+	at = entry ? entry->limited_at : 0;
+	LWLockRelease(stats_shared->lock);
+	if (at == 0)
+		PG_RETURN_NULL();
+	PG_RETURN_TIMESTAMPTZ(at);
+}
+
+/*
+ * _oldest_snapshot(OUT pid integer, OUT since timestamptz)
+ *		Of the sessions of this database that hold a snapshot, whoever they are of,
+ *		the one with the oldest transaction: pg_stat_activity shows each but their own.
+ */
+Datum
+stats_oldest_snapshot_sql(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	TimestampTz since = 0;
+	int			pid = 0;
+	Datum		values[2];
+	bool		nulls[2];
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	for (int i = 1; i <= pgstat_fetch_stat_numbackends(); i++)
+	{
+		LocalPgBackendStatus *local = pgstat_local_backend(i);
+		PgBackendStatus *b;
+
+		if (local == NULL)
+			continue;
+		b = &local->backendStatus;
+		if (b->st_databaseid != MyDatabaseId || !TransactionIdIsValid(local->backend_xmin) || b->st_xact_start_timestamp == 0 ||
+			(since != 0 && b->st_xact_start_timestamp >= since))
+			continue;
+		since = b->st_xact_start_timestamp;
+		pid = b->st_procpid;
+	}
+	values[0] = Int32GetDatum(pid);
+	values[1] = TimestampTzGetDatum(since);
+	nulls[0] = nulls[1] = since == 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }

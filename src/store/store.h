@@ -67,6 +67,7 @@ typedef struct StoreRecord
 	bool		restamped;		/* all of its evidence is taken anew */
 	MergeCoverage was_uncovered;	/* before the batch */
 	bool		fresh;			/* not stored yet */
+	bool		was_alive;		/* as it is stored */
 	bool		relink;			/* something that decides its links has changed */
 	bool		alone;			/* fresh, and nothing can link it: contact_id is minted */
 	StoreArray *had;			/* keys that it asserted before, if restamped */

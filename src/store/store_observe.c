@@ -621,6 +621,32 @@ put_record(StoreRows *rows, StoreRecord *r)
 	MemoryContextSwitchTo(context);
 }
 
+/* Of each source that has become more or fewer. */
+static void
+save_counts(const StoreRecord *records, int nrecords)
+{
+	StoreArray	sources;
+	StoreArray	more;
+
+	store_array_init(&sources, TEXTOID);
+	store_array_init(&more, INT4OID);
+	for (int i = 0; i < nrecords; i++)
+	{
+		const StoreRecord *r = &records[i];
+
+		if (!(r->fresh || r->changed) || r->m.alive == r->was_alive)
+			continue;
+		store_array_add_text(&sources, r->source);
+		store_array_add(&more, Int32GetDatum(r->m.alive ? 1 : -1), false);
+	}
+	if (sources.n > 0)
+		store_run("INSERT INTO contactsync.source_counts AS c (source, live) "
+				  "SELECT u.source, pg_catalog.sum(u.more) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (source, more) "
+				  "GROUP BY u.source HAVING pg_catalog.sum(u.more) <> 0 "
+				  "ON CONFLICT (tenant_id, source) DO UPDATE SET live = c.live + excluded.live",
+				  2, (StoreArray *[]) {&sources, &more});
+}
+
 void
 store_save_records(StoreRecord *records, int nrecords)
 {
@@ -668,6 +694,7 @@ store_save_records(StoreRecord *records, int nrecords)
 				   "names = u.names, state = u.state, covered = u.covered, uncovered = u.uncovered, cleared = u.cleared, "
 				   "merged_into = u.merged_into, reused_at = u.reused_at "
 				   "FROM u WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", &changed);
+	save_counts(records, nrecords);
 }
 
 /* Say once for each source that its snapshots have come to cover less. */

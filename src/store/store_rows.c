@@ -365,7 +365,7 @@ store_read_record_head(uint64 row, StoreRecord *r)
 	r->has_contact = !isnull;
 	if (!isnull)
 		r->contact_id = *DatumGetUUIDP(d);
-	r->m.alive = get_bool(row, 6);
+	r->was_alive = r->m.alive = get_bool(row, 6);
 	r->m.zombie = get_bool(row, 7);
 	r->m.created = store_time(row, 8);
 	r->m.deleted_at = store_time(row, 9);

@@ -177,6 +177,7 @@ BEGIN
 	DELETE FROM contactsync.decision_records d WHERE d.tenant_id = contactsync.current_tenant() AND d.record_id = ANY (purged);
 	DELETE FROM contactsync.observations o WHERE o.tenant_id = contactsync.current_tenant() AND o.record_id = ANY (purged);
 	DELETE FROM contactsync.records r WHERE r.tenant_id = contactsync.current_tenant() AND r.source = _purge_claims.source;
+	DELETE FROM contactsync.source_counts c WHERE c.tenant_id = contactsync.current_tenant() AND c.source = _purge_claims.source;
 	DELETE FROM contactsync.generic_keys g WHERE g.tenant_id = contactsync.current_tenant()
 		AND NOT EXISTS (SELECT FROM contactsync.identities i WHERE i.tenant_id = g.tenant_id AND i.key = g.key);
 	FOR batch IN

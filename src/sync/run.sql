@@ -441,23 +441,5 @@ CREATE FUNCTION contactsync.reject_run(run bigint) RETURNS void
 	LANGUAGE C VOLATILE PARALLEL UNSAFE STRICT AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.reject_run(bigint) IS 'Drop the deletes by absence that a run holds back. Errors: 55000.';
 
-GRANT SELECT (tenant_id, id, source, failed_at) ON contactsync.inbox TO contactsync_app, contactsync_analyst;
-CREATE VIEW contactsync.status WITH (security_invoker = true) AS
-SELECT s.name AS source, s.connector, s.class, s.state,
-	(SELECT pg_catalog.count(*) FROM contactsync.records r
-	 WHERE r.tenant_id = s.tenant_id AND r.source = s.name AND r.alive) AS records,
-	(SELECT pg_catalog.count(*) FROM contactsync.inbox i
-	 WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NULL) AS waiting,
-	(SELECT pg_catalog.count(*) FROM contactsync.inbox i
-	 WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NOT NULL) AS rejected,
-	(SELECT pg_catalog.sum(x.held_deletes)::bigint FROM contactsync.runs x
-	 WHERE x.tenant_id = s.tenant_id AND x.source = s.name AND x.held_deletes > 0) AS held_deletes,
-	l.id AS last_run, l.state AS last_run_state, l.finished_at AS last_run_at, s.failures, s.last_error, s.next_poll_at
-FROM contactsync.sources s
-LEFT JOIN LATERAL (SELECT x.* FROM contactsync.runs x WHERE x.tenant_id = s.tenant_id AND x.source = s.name
-	ORDER BY x.id DESC LIMIT 1) l ON true
-WHERE s.tenant_id = contactsync.current_tenant() AND s.state <> 'dropped';
-COMMENT ON VIEW contactsync.status IS 'Each source of the active tenant: its records, what waits or was rejected, its last run and when the next is due.';
-GRANT SELECT ON contactsync.status TO contactsync_app, contactsync_analyst, contactsync_admin;
 GRANT EXECUTE ON FUNCTION contactsync.sync(text, boolean), contactsync.wait_for_run(bigint, interval) TO contactsync_app, contactsync_admin;
 GRANT EXECUTE ON FUNCTION contactsync.approve_run(bigint), contactsync.reject_run(bigint) TO contactsync_admin;

@@ -18,6 +18,8 @@ sync_count_answer(SyncRun *run, HttpExchange *x, SyncClass class, bool for_token
 	stats_add_now(run->tenant, run->source, SC_REQUESTS_FINE + class, 1);
 	stats_add_now(run->tenant, run->source, SC_RESPONSES_NONE + family, 1);
 	stats_add_now(run->tenant, run->source, SC_RECEIVED_BYTES, x->wire_bytes);
+	if (class == SYNC_RATE)
+		stats_note_limit(run->tenant, run->source);
 	/* one that was never sent took no time */
 	if (x->fault != HTTP_REFUSED)
 		stats_time_now(run->tenant, run->source, SH_REQUEST, x->elapsed_us);

@@ -35,6 +35,8 @@ typedef struct WorkerSlot
 	WorkerState state;
 	pid_t		pid;			/* 0 = none */
 	PGPROC	   *proc;			/* for its latch */
+	TimestampTz seen_at;		/* when the worker last went round its loop */
+	bool		refused;		/* there was no room for a worker */
 	int			held;			/* sessions that keep it away: see worker_hook.c */
 	uint32		wakes;			/* commits that brought work: a latch alone does not
 								 * do, since whoever waits for a lock resets it */

@@ -184,6 +184,7 @@ tend_workers(void)
 		}
 		LWLockAcquire(worker_shared->lock, LW_EXCLUSIVE);
 		slot->state = WS_WANTED;
+		slot->refused = true;
 		LWLockRelease(worker_shared->lock);
 		next = Min(next, 5000);
 		if (!told)

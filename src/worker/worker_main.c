@@ -99,6 +99,8 @@ take_slot(void)
 		slot->pid = MyProcPid;
 		slot->proc = MyProc;
 		slot->state = WS_STARTED;
+		slot->seen_at = GetCurrentTimestamp();
+		slot->refused = false;
 		wakes_seen = slot->wakes;
 	}
 	LWLockRelease(worker_shared->lock);
@@ -118,6 +120,7 @@ woken(void)
 	slot = worker_slot(my_database, false);
 	if (slot)
 	{
+		slot->seen_at = GetCurrentTimestamp();
 		result = slot->wakes != wakes_seen;
 		wakes_seen = slot->wakes;
 	}

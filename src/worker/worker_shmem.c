@@ -8,9 +8,11 @@
  */
 #include "postgres.h"
 
+#include "access/htup_details.h"
 #include "access/xact.h"
 #include "commands/trigger.h"
 #include "fmgr.h"
+#include "funcapi.h"
 #include "miscadmin.h"
 #include "postmaster/bgworker.h"
 #include "storage/ipc.h"
@@ -23,6 +25,7 @@
 PG_FUNCTION_INFO_V1(worker_wake_trigger);
 PG_FUNCTION_INFO_V1(worker_announce_sql);
 PG_FUNCTION_INFO_V1(worker_demand_sql);
+PG_FUNCTION_INFO_V1(worker_status_sql);
 
 WorkerShared *worker_shared = NULL;
 bool		worker_is_me = false;
@@ -222,4 +225,40 @@ worker_announce_sql(PG_FUNCTION_ARGS)
 {
 	worker_wake();
 	PG_RETURN_VOID();
+}
+
+/*
+ * _worker_status(OUT preloaded boolean, OUT launcher boolean, OUT pid integer,
+ *				  OUT seen_at timestamptz, OUT refused boolean)
+ *		Of this database's worker; seen_at: when it last went round its loop.
+ */
+Datum
+worker_status_sql(PG_FUNCTION_ARGS)
+{
+	TupleDesc	desc;
+	WorkerSlot	slot = {0};
+	bool		launcher = false;
+	Datum		values[5];
+	bool		nulls[5] = {false};
+
+	if (get_call_result_type(fcinfo, NULL, &desc) != TYPEFUNC_COMPOSITE)
+		elog(ERROR, "return type must be a row type");
+	if (worker_shared)
+	{
+		WorkerSlot *ours;
+
+		LWLockAcquire(worker_shared->lock, LW_SHARED);
+		ours = worker_slot(MyDatabaseId, false);
+		if (ours)
+			slot = *ours;
+		launcher = worker_shared->launcher != NULL;
+		LWLockRelease(worker_shared->lock);
+	}
+	values[0] = BoolGetDatum(worker_shared != NULL);
+	values[1] = BoolGetDatum(launcher);
+	values[2] = Int32GetDatum(slot.pid);
+	values[3] = TimestampTzGetDatum(slot.seen_at);
+	values[4] = BoolGetDatum(slot.refused);
+	nulls[2] = nulls[3] = slot.pid == 0;
+	PG_RETURN_DATUM(HeapTupleGetDatum(heap_form_tuple(BlessTupleDesc(desc), values, nulls)));
 }
