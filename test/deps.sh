@@ -4,7 +4,9 @@
 # installs what test/fuzz needs besides.
 set -eu
 
-PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config openssl python3 python3-radicale"
+PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config openssl python3 python3-radicale xandikos"
+# another Node.js than Debian's brings an npm of its own
+command -v npm >/dev/null || PACKAGES="$PACKAGES nodejs npm"
 [ "${1:-}" != fuzz ] || PACKAGES="$PACKAGES clang libclang-rt-dev"
 
 missing=

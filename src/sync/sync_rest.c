@@ -395,6 +395,16 @@ last_key(RestState *state, const SyncStep *step, JsonbContainer *items)
 	return last;
 }
 
+/* Does an answer say how many items there are, and have as many come? */
+static bool
+all_received(RestState *state, const SyncStep *step, Jsonb *json, bool *said)
+{
+	JsonbValue	v;
+
+	*said = sync_find(step->total, json, &v) && v.type == jbvNumeric;
+	return *said && DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v.val.numeric))) <= state->received;
+}
+
 /* Where the next page is; NULL = this was the last. */
 static char *
 next_position(SyncRun *run, const SyncStep *step, Jsonb *json, JsonbContainer *items, HttpExchange *x)
@@ -403,14 +413,14 @@ next_position(SyncRun *run, const SyncStep *step, Jsonb *json, JsonbContainer *i
 	int			n = items ? JsonContainerSize(items) : 0;
 	JsonbValue	v;
 	char	   *next = NULL;
+	bool		said;
 
 	switch (step->paging)
 	{
 		case SYNC_PAGE_NONE:
 			return NULL;
 		case SYNC_PAGE_OFFSET:
-			if (n > 0 && !(step->total && sync_find(step->total, json, &v) && v.type == jbvNumeric &&
-						   DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v.val.numeric))) <= state->received))
+			if (n > 0 && !all_received(state, step, json, &said))
 				next = psprintf(INT64_FORMAT, state->received + (step->page_start ? pg_strtoint64(step->page_start) : 0));
 			return next;
 		case SYNC_PAGE_KEYSET:
@@ -432,16 +442,30 @@ next_position(SyncRun *run, const SyncStep *step, Jsonb *json, JsonbContainer *i
 	return NULL;
 }
 
+/*
+ * May an answer leave its list of items out?  Where something else proves that the
+ * list is complete, some do if it is empty.
+ */
+static bool
+items_optional(RestState *state, const SyncStep *step, Jsonb *json)
+{
+	JsonbValue	next;
+	bool		said;
+
+	if (step->end && (sync_page_ends(step, json) || sync_find(step->page_next, json, &next)))
+		return true;
+	return all_received(state, step, json, &said);
+}
+
 /* What the last page of a step has to prove. */
 static void
 check_end(RestState *state, const SyncStep *step, Jsonb *json)
 {
-	JsonbValue	v;
+	bool		said;
 
 	if (step->end && !sync_page_ends(step, json))
 		sync_bad_answer("ends the list without what proves that it is complete");
-	if (sync_find(step->total, json, &v) && v.type == jbvNumeric &&
-		state->received < DatumGetInt64(DirectFunctionCall1(numeric_int8, NumericGetDatum(v.val.numeric))))
+	if (!all_received(state, step, json, &said) && said)
 		sync_bad_answer("ends the list with fewer items than it announces");
 }
 
@@ -657,7 +681,7 @@ rest_read(SyncRun *run, HttpExchange *x, SyncPage *page)
 			check_end(state, step, json);
 		return next_parts(run, next);
 	}
-	items = sync_page_items(step, json, step->end && (sync_page_ends(step, json) || sync_find(step->page_next, json, &(JsonbValue) {0})));
+	items = sync_page_items(step, json, items_optional(state, step, json));
 	take_items(run, step, items, page, &newest);
 	/* the time of a tombstone says nothing of how far the changes were shown */
 	if (!note_cursor(run, step, json, step->only_known && state->newest ? sync_parse_time(state->newest) : newest))

@@ -134,7 +134,7 @@ for my $where ('header', 'query')
 	source("key-$where", { api_key => 'k&y' }, "key-$where");
 	is(run_source("key-$where"), 'succeeded -', "an API key in the $where");
 }
-sql(q{SELECT add_connector('sealed', spec || '{"auth": {"token_url": "https://login.example/{directory}/token"}, "parameters": {"directory": "", "page_size": "100"}}') FROM connectors WHERE name = 'scim'});
+sql(q{SELECT add_connector('sealed', spec || '{"auth": {"token_url": "https://login.example/{directory}/token"}, "parameters": {"directory": "", "filter": "", "page_size": "100"}}') FROM connectors WHERE name = 'scim'});
 $node->safe_psql('postgres', qq{SELECT contactsync.add_source('nowhere', 'sealed', '{"url": "http://127.0.0.1:$port/scim", "poll": false, "allow_http": true, "allow_private": true}',
 	'{"refresh_token": "r", "client_id": "i"}')});
 is(run_source('nowhere'), 'failed 28000', 'a parameter that the token URL needs is missing');

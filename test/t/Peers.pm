@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(spew peers_node set_timeout set_retries start_radicale dav card start_providers control start_proxy proxy);
+our @EXPORT = qw(spew peers_node set_timeout set_retries start_radicale dav card start_providers control start_proxy proxy start_peers peer scim);
 
 # Replace a file at once.
 sub spew
@@ -101,7 +101,7 @@ sub start_proxy
 }
 
 # Rule it: see proxy.py.
-sub proxy { return rule($proxy, @_) }
+sub proxy { return rule($proxy, @_) start_peers peer scim);
 
 sub wait_for_server
 {
