@@ -3,7 +3,6 @@
 use strict;
 use warnings;
 use Encode qw(encode_utf8);
-use File::Spec;
 use FindBin;
 use lib $FindBin::Bin;
 use JSON::PP;
@@ -12,20 +11,9 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Test::More;
 
-my $node = PostgreSQL::Test::Cluster->new('scim');
-my $dir = File::Spec->rel2abs($node->basedir);
+my ($node, $dir) = peers_node('scim', 'contactsync.http_retries = 2');
 my ($server, $port) = start_peers($dir);
-$node->init;
-spew("$dir/key", ('ab' x 32) . "\n");
 spew("$dir/token", "static token\n");
-$node->append_conf('postgresql.conf', qq{
-shared_preload_libraries = 'contactsync'
-contactsync.secret_key_file = '$dir/key'
-contactsync.secret_directory = '$dir'
-contactsync.http_retries = 2
-autovacuum = off
-});
-$node->start;
 
 sub sql { return $node->safe_psql('postgres', "SET search_path = contactsync, public; $_[0]") }
 # A run and what came of it.

@@ -101,7 +101,49 @@ sub start_proxy
 }
 
 # Rule it: see proxy.py.
-sub proxy { return rule($proxy, @_) start_peers peer scim);
+sub proxy { return rule($proxy, @_) }
+
+# Servers from npm (test/peers/server.mjs), of the versions of its package-lock.json.
+my $peers;
+sub install_peers
+{
+	my $home = "$FindBin::Bin/../peers";
+	my $versions = PostgreSQL::Test::Utils::slurp_file("$home/package-lock.json");
+	my $installed = "$home/node_modules/.installed";
+	return if -e $installed && PostgreSQL::Test::Utils::slurp_file($installed) eq $versions;
+	my $authorities = '/etc/ssl/certs/ca-certificates.crt';
+	# npm knows authorities of its own; one that this machine trusts may stand before the registry
+	local $ENV{NODE_EXTRA_CA_CERTS} = $authorities if !$ENV{NODE_EXTRA_CA_CERTS} && -e $authorities;
+	my $output = '';
+	IPC::Run::run([ 'npm', 'ci', '--ignore-scripts', '--no-audit', '--no-fund', '--no-update-notifier', '--fetch-retry-mintimeout=1000',
+			'--cache', PostgreSQL::Test::Utils::tempdir() . '/npm' ], '<', \undef, '>', \$output, '2>&1', init => sub { chdir $home or die "$home: $!" })
+		or die "the servers that these tests talk to could not be installed from the npm registry:\n$output";
+	spew($installed, $versions);
+}
+
+# (handle, port)
+sub start_peers
+{
+	my ($dir) = @_;
+	install_peers();
+	my $handle = IPC::Run::start([ 'node', "$FindBin::Bin/../peers/server.mjs", "$dir/peers", $$ ], '<', \undef, '>', "$dir/peers.log", '2>&1');
+	for (1 .. 1500) { last if -e "$dir/peers"; usleep(20_000) }
+	-e "$dir/peers" or die 'the servers do not start: ' . PostgreSQL::Test::Utils::slurp_file("$dir/peers.log");
+	$peers = PostgreSQL::Test::Utils::slurp_file("$dir/peers");
+	return ($handle, $peers);
+}
+
+# Rule them: see server.mjs.
+sub peer { return rule($peers, @_) }
+
+# A request to the SCIM server, as somebody else than contactsync; (status, answer).
+sub scim
+{
+	my ($method, $path, $body) = @_;
+	my $r = $tiny->request($method, "http://127.0.0.1:$peers/scim$path",
+		{ content => $body ? encode_json($body) : '', headers => { Authorization => 'Bearer static token', 'Content-Type' => 'application/scim+json' } });
+	return ($r->{status}, $r->{content} ? decode_json($r->{content}) : undef);
+}
 
 sub wait_for_server
 {
