@@ -1,13 +1,15 @@
 #!/bin/sh
 # Install what building and testing needs: the one list of packages.
 # Installs only what is missing; as root, or through sudo.  "test/deps.sh fuzz"
-# installs what test/fuzz needs besides.
+# installs what test/fuzz needs besides, and "test/deps.sh bench" the servers that
+# figures are measured with.
 set -eu
 
 PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config openssl python3 python3-radicale xandikos"
 # another Node.js than Debian's brings an npm of its own
 command -v npm >/dev/null || PACKAGES="$PACKAGES nodejs npm"
 [ "${1:-}" != fuzz ] || PACKAGES="$PACKAGES clang libclang-rt-dev"
+[ "${1:-}" != bench ] || PACKAGES="$PACKAGES nginx"
 
 missing=
 for p in $PACKAGES; do

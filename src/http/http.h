@@ -85,13 +85,12 @@ typedef struct HttpExchange
 	bool		sent;			/* the request may have reached the server */
 	int			version;		/* of HTTP: 1 or 2; 0 without an answer */
 	char		error[256];		/* for a person; no secrets */
-	char	   *url;			/* that was asked */
 	char	   *body;			/* NUL-terminated; never NULL */
 	size_t		len;
 	char		content_type[128];
-	char		location[1024];
-	char		link[4096];		/* header Link */
-	bool		link_cut;		/* it is longer than that */
+	char	   *location;		/* header; never NULL */
+	char	   *link;			/* the same */
+	bool		link_cut;		/* it is longer than 4 kB */
 	int64		date;			/* header Date, in seconds since 1970; -1 = none */
 	int			retry_after;	/* seconds, as the server asks, a day at most; -1 = it does not */
 	int64		requests_left;	/* X-RateLimit-Remaining and its kin; -1 = not said */

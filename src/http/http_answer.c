@@ -19,6 +19,10 @@
 #include "http/http_private.h"
 
 #define LONGEST_HINT	(256 * 1024)	/* of a body, that is believed before it comes */
+#define LONGEST_LOCATION	2048
+#define LONGEST_LINK	4096
+
+char		http_nothing[1] = "";
 
 /* Name and value of a header, the value without white space around it. */
 typedef struct Header
@@ -81,12 +85,51 @@ read_number(const Header *h, int64 most, int64 *number)
 	return i > 0 && (i == h->len || strchr(" ;,.", h->value[i]) != NULL);
 }
 
+/* Two digits, or more than two of them. */
+static int
+two_digits(const char *p)
+{
+	return p[0] >= '0' && p[0] <= '9' && p[1] >= '0' && p[1] <= '9' ? (p[0] - '0') * 10 + p[1] - '0' : 10000;
+}
+
+/* Days since 1970 in the Gregorian calendar, counted from March on. */
+static int64
+days_since_1970(int year, int month, int day)
+{
+	int			y = month > 2 ? year : year - 1;
+	int			m = month > 2 ? month - 3 : month + 9;
+
+	return (int64) y * 365 + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719468;
+}
+
+/*
+ * Seconds since 1970; -1 = no date.  The form that servers have to send, as in
+ * "Sun, 06 Nov 1994 08:49:37 GMT", is read at once, for most answers have one.
+ */
 static int64
 read_date(const Header *h)
 {
+	static const char months[] = "JanFebMarAprMayJunJulAugSepOctNovDec";
 	char		date[64];
 
 	copy_value(date, sizeof(date), h);
+	if (h->len == 29 && date[3] == ',' && date[4] == ' ' && date[7] == ' ' && date[11] == ' ' && date[16] == ' ' &&
+		date[19] == ':' && date[22] == ':' && strcmp(date + 25, " GMT") == 0)
+	{
+		int			day = two_digits(date + 5);
+		int			year = two_digits(date + 12) * 100 + two_digits(date + 14);
+		int			hour = two_digits(date + 17);
+		int			minute = two_digits(date + 20);
+		int			second = two_digits(date + 23);
+		const char *month;
+
+		date[11] = '\0';
+		month = strstr(months, date + 8);
+		date[11] = ' ';
+		if (month && (month - months) % 3 == 0 && day >= 1 && day <= 31 && year >= 1970 && year <= 9999 &&
+			hour < 24 && minute < 60 && second <= 60)
+			return (days_since_1970(year, (int) (month - months) / 3 + 1, day) * 24 + hour) * 3600 + minute * 60 + second;
+	}
 	return (int64) curl_getdate(date, NULL);
 }
 
@@ -135,16 +178,32 @@ take_rate_limit(HttpExchange *x, const Header *h)
 	x->limit_reset_ms = Min(x->limit_reset_ms, INT64CONST(1000) * HTTP_MAX_WAIT_S);
 }
 
-/* Several headers are one, parted by commas. */
-static void
-take_link(HttpExchange *x, const Header *h)
+/* A text of its own, or nothing; what is there already goes before it, parted by a comma. */
+static bool
+keep_value(char **text, const Header *h, size_t most)
 {
-	size_t		n = strlen(x->link);
+	char	   *old = *text;
+	size_t		n = strlen(old);
+	char	   *longer;
 
-	if (n + h->len + 3 >= sizeof(x->link))
-		x->link_cut = true;
-	else
-		snprintf(x->link + n, sizeof(x->link) - n, "%s%.*s", n ? ", " : "", (int) h->len, h->value);
+	if (n + h->len + 3 > most)
+		return false;
+	longer = malloc(n + h->len + 3);
+	if (longer == NULL)
+		return false;
+	*text = longer;
+	snprintf(longer, n + h->len + 3, "%s%s%.*s", old, n ? ", " : "", (int) h->len, h->value);
+	if (old != http_nothing)
+		free(old);
+	return true;
+}
+
+static void
+drop_value(char **text)
+{
+	if (*text != http_nothing)
+		free(*text);
+	*text = http_nothing;
 }
 
 /* A response begins, and an interim one before it was not the answer. */
@@ -154,7 +213,9 @@ begin_response(HttpTransfer *t, const char *line, size_t len)
 	HttpExchange *x = t->exchange;
 
 	x->version = line[5] == '2' ? 2 : 1;
-	x->content_type[0] = x->location[0] = x->link[0] = '\0';
+	x->content_type[0] = '\0';
+	drop_value(&x->location);
+	drop_value(&x->link);
 	x->link_cut = false;
 	x->retry_after = -1;
 	x->date = x->requests_left = x->limit_reset_ms = -1;
@@ -193,11 +254,14 @@ http_take_header(char *line, size_t size, size_t n, void *userp)
 			if (is_named(&h, "date"))
 				x->date = read_date(&h);
 			else if (is_named(&h, "link"))
-				take_link(x, &h);
+				x->link_cut |= !keep_value(&x->link, &h, LONGEST_LINK);
 			break;
 		case 8:
 			if (is_named(&h, "location"))
-				copy_value(x->location, sizeof(x->location), &h);
+			{
+				drop_value(&x->location);
+				(void) keep_value(&x->location, &h, LONGEST_LOCATION);
+			}
 			break;
 		case 11:
 			if (is_named(&h, "retry-after"))

@@ -51,28 +51,51 @@ set_timer(CURLM *multi, long timeout_ms, void *userp)
 
 /* ---- settings ---- */
 
+/* Descriptors are the server's to give. */
+static int
+connection_limit(void)
+{
+	return Max(Min(guc_http_connections, max_safe_fds / 3 - OTHER_FDS), 1);
+}
+
+static void
+set_limits(HttpEngine *engine, int limit, int host_limit)
+{
+	if (limit < guc_http_connections)
+		ereport(LOG,
+				(errmsg("contactsync.http_connections is %d, but the server's file descriptors are enough for %d only",
+						guc_http_connections, limit),
+				 errhint("Raise max_files_per_process, and the limit of open files that the server is started with.")));
+	curl_multi_setopt(engine->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) limit);
+	curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, (long) limit);
+	curl_multi_setopt(engine->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long) host_limit);
+	engine->limit = limit;
+	engine->host_limit = host_limit;
+}
+
+/* New requests go by what the settings are now. */
 static void
 follow_settings(HttpEngine *engine)
 {
-	int			limit = Max(Min(guc_http_connections, max_safe_fds / 3 - OTHER_FDS), 1);
+	int			limit = connection_limit();
 	int			host_limit = Min(guc_http_host_connections, limit);
+	const char *ca_file = guc_http_ca_file ? guc_http_ca_file : "";
 
-	if (limit != engine->limit)
-	{
-		if (limit < guc_http_connections)
-			ereport(LOG,
-					(errmsg("contactsync.http_connections is %d, but the server's file descriptors are enough for %d only",
-							guc_http_connections, limit),
-					 errhint("Raise max_files_per_process, and the limit of open files that the server is started with.")));
-		curl_multi_setopt(engine->multi, CURLMOPT_MAX_TOTAL_CONNECTIONS, (long) limit);
-		curl_multi_setopt(engine->multi, CURLMOPT_MAXCONNECTS, (long) limit);
-		engine->limit = limit;
-	}
-	if (host_limit != engine->host_limit)
-	{
-		curl_multi_setopt(engine->multi, CURLMOPT_MAX_HOST_CONNECTIONS, (long) host_limit);
-		engine->host_limit = host_limit;
-	}
+	if (limit != engine->limit || host_limit != engine->host_limit)
+		set_limits(engine, limit, host_limit);
+	if (engine->timeout == guc_http_timeout && engine->stall_timeout == guc_http_stall_timeout &&
+		engine->max_body == guc_http_max_body && strcmp(engine->ca_file ? engine->ca_file : "", ca_file) == 0)
+		return;
+	free(engine->ca_file);
+	engine->ca_file = ca_file[0] ? strdup(ca_file) : NULL;
+	if (ca_file[0] && engine->ca_file == NULL)
+		ereport(ERROR,
+				(errcode(ERRCODE_OUT_OF_MEMORY),
+				 errmsg("out of memory")));
+	engine->timeout = guc_http_timeout;
+	engine->stall_timeout = guc_http_stall_timeout;
+	engine->max_body = guc_http_max_body;
+	engine->settings++;
 }
 
 /* ---- servers ---- */
@@ -391,6 +414,7 @@ http_destroy(HttpEngine *engine)
 	}
 	close(engine->epfd);
 	ReleaseExternalFD();
+	free(engine->ca_file);
 	free(engine->sockets);
 	free(engine);
 }
@@ -569,7 +593,6 @@ learn(HttpEngine *engine, HttpHost *host, HttpExchange *x)
 static HttpExchange *
 finish(HttpEngine *engine, HttpTransfer *t, CURLcode code)
 {
-	static char empty[1] = "";
 	HttpExchange *x = t->exchange;
 	HttpHost   *host = t->host;
 
@@ -588,7 +611,7 @@ finish(HttpEngine *engine, HttpTransfer *t, CURLcode code)
 		}
 	}
 	if (x->body == NULL)
-		x->body = empty;
+		x->body = http_nothing;
 	x->held = t->size;
 	engine->held = engine->held - t->held + x->held;
 	t->held = 0;
@@ -637,6 +660,9 @@ http_free(HttpExchange *x)
 		x->engine->resume |= x->engine->npaused > 0;
 		free(x->body);
 	}
-	free(x->url);
+	if (x->location != http_nothing)
+		free(x->location);
+	if (x->link != http_nothing)
+		free(x->link);
 	free(x);
 }

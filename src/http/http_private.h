@@ -36,12 +36,18 @@ typedef struct HttpTransfer
 	HttpEngine *engine;
 	HttpHost   *host;
 	CURL	   *easy;
+	struct curl_slist agent;	/* header User-Agent, and after it: */
 	struct curl_slist *headers;
 	char	   *body;
 	HttpExchange *exchange;
+	int			settings;		/* of the engine, that the handle has */
+	bool		http_set;		/* the handle takes http, too */
+	bool		tls_set;		/* the handle has certificates of its own */
 	bool		allow_private;
 	bool		once;			/* it changes something: not to be sent again unasked */
-	/* what happened */
+	size_t		max_body;
+	/* what happens to one request: zero before it */
+	CURLcode	code;			/* of one that libcurl does not report */
 	bool		address_refused;
 	bool		repeated;		/* libcurl would have sent it again */
 	bool		headers_too_large;
@@ -49,14 +55,13 @@ typedef struct HttpTransfer
 	bool		crowded;		/* no memory is left for its answer */
 	bool		in_body;
 	bool		paused;
-	CURLcode	code;			/* of one that libcurl does not report */
 	size_t		header_bytes;
 	size_t		length;			/* header Content-Length, 0 = not said */
-	size_t		max_body;
 	size_t		size;			/* allocated for the response's body */
 	size_t		held;			/* of the engine's memory */
 	int64		retry_at;		/* header Retry-After as a date; 0 = none */
 	int64		started;
+	/* until here */
 	char		curl_error[CURL_ERROR_SIZE];
 } HttpTransfer;
 
@@ -88,8 +93,14 @@ struct HttpEngine
 	int			nwaiting;
 	int			nactive;
 	int			nconnections;	/* that those under way need */
-	int			limit;			/* of connections, as libcurl knows it */
+	/* settings, as libcurl knows them */
+	int			settings;		/* how often those of handles have changed */
+	int			limit;			/* of connections */
 	int			host_limit;
+	int			timeout;
+	int			stall_timeout;
+	int			max_body;
+	char	   *ca_file;		/* NULL = the system's */
 	/* memory for bodies */
 	size_t		held;
 	HttpTransfer *favoured;		/* may have more than there is, so that something ends */
@@ -125,5 +136,6 @@ extern size_t http_take_header(char *line, size_t size, size_t n, void *userp);
 extern size_t http_take_body(char *data, size_t size, size_t n, void *userp);
 extern void http_settle(HttpTransfer *t, CURLcode code);
 extern size_t http_memory(void);	/* for bodies */
+extern char http_nothing[];
 
 #endif							/* CONTACTSYNC_HTTP_PRIVATE_H */

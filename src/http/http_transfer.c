@@ -2,8 +2,10 @@
  * http_transfer.c
  *		A request as an easy handle of libcurl.
  *
- * Handles are used again, all options forgotten in between: what one source
- * authenticated with must not reach the server of another.
+ * Handles are used again.  What follows from settings is set once in a handle;
+ * what a request brings is set, to nothing where it has none, with every request
+ * (set_request), and what is secret is forgotten when it ends (forget): what one
+ * source authenticated with must not reach the server of another.
  */
 #include "postgres.h"
 
@@ -22,22 +24,23 @@ set_pem(CURL *e, CURLoption option, const char *pem)
 	return curl_easy_setopt(e, option, &blob) == CURLE_OK;
 }
 
+/* What does not depend on the request. */
 static bool
-set_options(HttpTransfer *t, const HttpRequest *r)
+set_handle(HttpTransfer *t)
 {
+	HttpEngine *engine = t->engine;
 	CURL	   *e = t->easy;
 	bool		ok = true;
 
 #define SET(option_, value_) (ok = ok && curl_easy_setopt(e, option_, value_) == CURLE_OK)
-	SET(CURLOPT_URL, r->url);
 	SET(CURLOPT_PRIVATE, (void *) t);
-	SET(CURLOPT_CUSTOMREQUEST, r->method);
 	SET(CURLOPT_NOSIGNAL, 1L);
 	SET(CURLOPT_QUICK_EXIT, 1L);
-	SET(CURLOPT_PROTOCOLS_STR, r->allow_http ? "http,https" : "https");
+	SET(CURLOPT_PROTOCOLS_STR, "https");
 	SET(CURLOPT_DISALLOW_USERNAME_IN_URL, 1L);
 	SET(CURLOPT_FOLLOWLOCATION, 0L);
 	SET(CURLOPT_PROXY, "");
+	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
 	SET(CURLOPT_PIPEWAIT, 1L);
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
@@ -45,14 +48,69 @@ set_options(HttpTransfer *t, const HttpRequest *r)
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
 	SET(CURLOPT_CA_CACHE_TIMEOUT, CA_CACHE_S);
 	/* what is said to be trusted is so in place of the system's authorities */
+	if (engine->ca_file)
+	{
+		SET(CURLOPT_CAINFO, engine->ca_file);
+		SET(CURLOPT_CAPATH, NULL);
+	}
+	/* one is enough, and each is one more that could inflate without bounds */
+	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
+	SET(CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
+	SET(CURLOPT_TIMEOUT_MS, engine->timeout * 1000L);
+	if (engine->stall_timeout > 0)
+	{
+		SET(CURLOPT_LOW_SPEED_LIMIT, SLOWEST_BYTES);
+		SET(CURLOPT_LOW_SPEED_TIME, (long) engine->stall_timeout);
+	}
+	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) engine->max_body * 1024);
+	SET(CURLOPT_ERRORBUFFER, t->curl_error);
+	SET(CURLOPT_WRITEFUNCTION, http_take_body);
+	SET(CURLOPT_WRITEDATA, t);
+	SET(CURLOPT_HEADERFUNCTION, http_take_header);
+	SET(CURLOPT_HEADERDATA, t);
+	SET(CURLOPT_OPENSOCKETFUNCTION, http_open_socket);
+	SET(CURLOPT_OPENSOCKETDATA, t);
+	SET(CURLOPT_CLOSESOCKETFUNCTION, http_close_socket);
+	SET(CURLOPT_CLOSESOCKETDATA, engine);
+	SET(CURLOPT_PREREQFUNCTION, http_check_connection);
+	SET(CURLOPT_PREREQDATA, t);
+	t->settings = ok ? engine->settings : -1;
+	t->http_set = t->tls_set = false;
+	return ok;
+}
+
+/* What the request is: everything that one may have is set here. */
+static bool
+set_request(HttpTransfer *t, const HttpRequest *r)
+{
+	CURL	   *e = t->easy;
+	bool		ok = true;
+
+	SET(CURLOPT_URL, r->url);
+	if (t->http_set != r->allow_http)
+		SET(CURLOPT_PROTOCOLS_STR, r->allow_http ? "http,https" : "https");
+	t->http_set = r->allow_http;
+	if (t->body)
+	{
+		SET(CURLOPT_POSTFIELDS, t->body);
+		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(t->body));
+	}
+	else if (strcmp(r->method, "HEAD") == 0)
+		SET(CURLOPT_NOBODY, 1L);
+	else
+		SET(CURLOPT_HTTPGET, 1L);
+	SET(CURLOPT_CUSTOMREQUEST, strcmp(r->method, t->body ? "POST" : "GET") == 0 ? NULL : r->method);
+	SET(CURLOPT_HTTPHEADER, &t->agent);
+	SET(CURLOPT_HTTPAUTH, r->token ? (long) CURLAUTH_BEARER : (long) CURLAUTH_BASIC);
+	SET(CURLOPT_XOAUTH2_BEARER, r->token);
+	SET(CURLOPT_USERNAME, r->token ? NULL : r->username);
+	SET(CURLOPT_PASSWORD, r->token || r->username == NULL ? NULL : r->password ? r->password : "");
+	/* the defaults cannot be set again: forget() resets such a handle */
+	t->tls_set = r->ca || r->client_certificate || r->client_key;
 	if (r->ca)
 	{
 		ok = ok && set_pem(e, CURLOPT_CAINFO_BLOB, r->ca);
-		SET(CURLOPT_CAPATH, NULL);
-	}
-	else if (guc_http_ca_file && guc_http_ca_file[0])
-	{
-		SET(CURLOPT_CAINFO, guc_http_ca_file);
+		SET(CURLOPT_CAINFO, NULL);
 		SET(CURLOPT_CAPATH, NULL);
 	}
 	if (r->client_certificate)
@@ -63,50 +121,31 @@ set_options(HttpTransfer *t, const HttpRequest *r)
 		/* nobody is here to be asked for a passphrase */
 		SET(CURLOPT_KEYPASSWD, "");
 	}
-	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
-	SET(CURLOPT_ACCEPT_ENCODING, "");
-	SET(CURLOPT_USERAGENT, "contactsync");
-	SET(CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
-	SET(CURLOPT_TIMEOUT_MS, guc_http_timeout * 1000L);
-	if (guc_http_stall_timeout > 0)
-	{
-		SET(CURLOPT_LOW_SPEED_LIMIT, SLOWEST_BYTES);
-		SET(CURLOPT_LOW_SPEED_TIME, (long) guc_http_stall_timeout);
-	}
-	SET(CURLOPT_MAXFILESIZE_LARGE, (curl_off_t) t->max_body);
-	SET(CURLOPT_ERRORBUFFER, t->curl_error);
-	SET(CURLOPT_WRITEFUNCTION, http_take_body);
-	SET(CURLOPT_WRITEDATA, t);
-	SET(CURLOPT_HEADERFUNCTION, http_take_header);
-	SET(CURLOPT_HEADERDATA, t);
-	SET(CURLOPT_OPENSOCKETFUNCTION, http_open_socket);
-	SET(CURLOPT_OPENSOCKETDATA, t);
-	SET(CURLOPT_CLOSESOCKETFUNCTION, http_close_socket);
-	SET(CURLOPT_CLOSESOCKETDATA, t->engine);
-	SET(CURLOPT_PREREQFUNCTION, http_check_connection);
-	SET(CURLOPT_PREREQDATA, t);
-	if (strcmp(r->method, "HEAD") == 0)
-		SET(CURLOPT_NOBODY, 1L);
-	if (t->body)
-	{
-		SET(CURLOPT_POSTFIELDS, t->body);
-		SET(CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t) strlen(t->body));
-	}
-	if (r->token)
-	{
-		SET(CURLOPT_HTTPAUTH, (long) CURLAUTH_BEARER);
-		SET(CURLOPT_XOAUTH2_BEARER, r->token);
-	}
-	else if (r->username)
-	{
-		SET(CURLOPT_HTTPAUTH, (long) CURLAUTH_BASIC);
-		SET(CURLOPT_USERNAME, r->username);
-		SET(CURLOPT_PASSWORD, r->password ? r->password : "");
-	}
-	if (t->headers)
-		SET(CURLOPT_HTTPHEADER, t->headers);
 #undef SET
+	if (!ok)
+		t->settings = -1;
 	return ok;
+}
+
+/* A handle that is not in use keeps nothing secret. */
+static void
+forget(HttpTransfer *t)
+{
+	CURL	   *e = t->easy;
+
+	if (t->tls_set)
+	{
+		curl_easy_reset(e);
+		t->settings = -1;
+		return;
+	}
+	(void) curl_easy_setopt(e, CURLOPT_URL, NULL);
+	(void) curl_easy_setopt(e, CURLOPT_HTTPHEADER, NULL);
+	(void) curl_easy_setopt(e, CURLOPT_POSTFIELDS, NULL);
+	(void) curl_easy_setopt(e, CURLOPT_HTTPGET, 1L);
+	(void) curl_easy_setopt(e, CURLOPT_XOAUTH2_BEARER, NULL);
+	(void) curl_easy_setopt(e, CURLOPT_USERNAME, NULL);
+	(void) curl_easy_setopt(e, CURLOPT_PASSWORD, NULL);
 }
 
 static bool
@@ -114,9 +153,13 @@ add_header(HttpTransfer *t, const char *line)
 {
 	struct curl_slist *list = curl_slist_append(t->headers, line);
 
-	if (list)
-		t->headers = list;
-	return list != NULL;
+	if (list == NULL)
+		return false;
+	t->headers = list;
+	/* libcurl leaves out one that has no value, if another says more */
+	if (pg_strncasecmp(line, "User-Agent:", 11) == 0)
+		t->agent.data = "User-Agent:";
+	return true;
 }
 
 /* False if it cannot be sent so, or there is no memory. */
@@ -143,24 +186,18 @@ new_exchange(HttpEngine *engine, const HttpRequest *r)
 
 	if (x == NULL)
 		return NULL;
-	/* the texts are large, and ended by their first byte */
 	x->fault = HTTP_FAILED;
 	x->status = x->version = 0;
 	x->sent = x->link_cut = false;
-	x->error[0] = x->content_type[0] = x->location[0] = x->link[0] = '\0';
+	x->error[0] = x->content_type[0] = '\0';
 	x->body = NULL;
+	x->location = x->link = http_nothing;
 	x->len = x->held = 0;
 	x->retry_after = -1;
 	x->date = x->requests_left = x->limit_reset_ms = -1;
 	x->elapsed_us = x->wire_bytes = 0;
 	x->owner = r->owner;
 	x->engine = engine;
-	x->url = strdup(r->url);
-	if (x->url == NULL)
-	{
-		free(x);
-		return NULL;
-	}
 	return x;
 }
 
@@ -175,11 +212,16 @@ take_idle(HttpEngine *engine)
 		engine->nidle--;
 		return t;
 	}
-	t = malloc(sizeof(HttpTransfer));
+	t = calloc(1, sizeof(HttpTransfer));
 	if (t && (t->easy = curl_easy_init()) == NULL)
 	{
 		free(t);
 		t = NULL;
+	}
+	if (t)
+	{
+		t->engine = engine;
+		t->settings = -1;
 	}
 	return t;
 }
@@ -188,18 +230,13 @@ HttpTransfer *
 http_transfer_new(HttpEngine *engine, const HttpRequest *r, bool *sendable)
 {
 	HttpTransfer *t = take_idle(engine);
-	CURL	   *easy;
 
 	if (t == NULL)
 		return NULL;
-	easy = t->easy;
-	memset(t, 0, offsetof(HttpTransfer, curl_error));
-	t->curl_error[0] = '\0';
-	t->easy = easy;
-	t->engine = engine;
 	t->allow_private = r->allow_private;
 	t->once = strcmp(r->method, "POST") == 0 || strcmp(r->method, "PATCH") == 0;
-	t->max_body = (size_t) guc_http_max_body * 1024;
+	t->max_body = (size_t) engine->max_body * 1024;
+	t->agent.data = "User-Agent: contactsync";
 	t->exchange = new_exchange(engine, r);
 	if (r->body)
 		t->body = strdup(r->body);
@@ -208,13 +245,21 @@ http_transfer_new(HttpEngine *engine, const HttpRequest *r, bool *sendable)
 		http_transfer_free(t);
 		return NULL;
 	}
-	*sendable = true;
+	if (t->settings != engine->settings)
+	{
+		curl_easy_reset(t->easy);
+		*sendable = set_handle(t);
+	}
+	else
+		*sendable = true;
 	for (int i = 0; i < r->nheaders; i++)
 		*sendable = *sendable && add_header(t, r->headers[i]);
 	/* else libcurl holds a larger body back until the server says to go on */
 	if (t->body)
 		*sendable = *sendable && add_header(t, "Expect:");
-	*sendable = *sendable && (r->key_header == NULL || add_key_header(t, r)) && set_options(t, r);
+	*sendable = *sendable && (r->key_header == NULL || add_key_header(t, r));
+	t->agent.next = t->headers;
+	*sendable = *sendable && set_request(t, r);
 	return t;
 }
 
@@ -229,9 +274,9 @@ clear(HttpTransfer *t)
 	t->headers = NULL;
 	if (t->exchange)
 	{
+		t->exchange->held = 0;
 		free(t->exchange->body);
-		free(t->exchange->url);
-		free(t->exchange);
+		http_free(t->exchange);
 	}
 	t->exchange = NULL;
 	if (t->body)
@@ -259,7 +304,11 @@ http_transfer_recycle(HttpTransfer *t)
 		return;
 	}
 	clear(t);
-	curl_easy_reset(t->easy);
+	forget(t);
+	memset((char *) t + offsetof(HttpTransfer, code), 0, offsetof(HttpTransfer, curl_error) - offsetof(HttpTransfer, code));
+	t->curl_error[0] = '\0';
+	t->host = NULL;
+	t->prev = NULL;
 	t->next = engine->idle;
 	engine->idle = t;
 	engine->nidle++;
