@@ -51,7 +51,7 @@ typedef struct HttpRequest
 	const char *key_header;		/* name of a header that holds key, if not NULL */
 	const char *key;
 	const char *ca;				/* PEM: who vouches for the server; NULL = contactsync.http_ca_file, or the system's */
-	const char *client_certificate; /* PEM, with the chain; NULL = none */
+	const char *client_certificate; /* PEM, with the chain; NULL = none, else there is a key */
 	const char *client_key;		/* PEM, without a passphrase */
 	bool		allow_http;
 	bool		allow_private;

@@ -24,6 +24,27 @@ set_pem(CURL *e, CURLoption option, const char *pem)
 	return curl_easy_setopt(e, option, &blob) == CURLE_OK;
 }
 
+/*
+ * Certificate and key together, for both.  libcurl lets requests with the same
+ * certificate share a connection, whatever their keys are; but a certificate is no
+ * secret, and must not be enough to use what somebody else has been let in by.
+ */
+static bool
+set_client_certificate(CURL *e, const HttpRequest *r)
+{
+	size_t		len = strlen(r->client_certificate) + strlen(r->client_key) + 2;
+	char	   *pem = malloc(len);
+	bool		ok;
+
+	if (pem == NULL)
+		return false;
+	snprintf(pem, len, "%s\n%s", r->client_certificate, r->client_key);
+	ok = set_pem(e, CURLOPT_SSLCERT_BLOB, pem) && set_pem(e, CURLOPT_SSLKEY_BLOB, pem);
+	explicit_bzero(pem, len);
+	free(pem);
+	return ok;
+}
+
 /* What does not depend on the request. */
 static bool
 set_handle(HttpTransfer *t)
@@ -106,7 +127,7 @@ set_request(HttpTransfer *t, const HttpRequest *r)
 	SET(CURLOPT_USERNAME, r->token ? NULL : r->username);
 	SET(CURLOPT_PASSWORD, r->token || r->username == NULL ? NULL : r->password ? r->password : "");
 	/* the defaults cannot be set again: forget() resets such a handle */
-	t->tls_set = r->ca || r->client_certificate || r->client_key;
+	t->tls_set = r->ca || r->client_certificate;
 	if (r->ca)
 	{
 		ok = ok && set_pem(e, CURLOPT_CAINFO_BLOB, r->ca);
@@ -114,10 +135,8 @@ set_request(HttpTransfer *t, const HttpRequest *r)
 		SET(CURLOPT_CAPATH, NULL);
 	}
 	if (r->client_certificate)
-		ok = ok && set_pem(e, CURLOPT_SSLCERT_BLOB, r->client_certificate);
-	if (r->client_key)
 	{
-		ok = ok && set_pem(e, CURLOPT_SSLKEY_BLOB, r->client_key);
+		ok = ok && set_client_certificate(e, r);
 		/* nobody is here to be asked for a passphrase */
 		SET(CURLOPT_KEYPASSWD, "");
 	}

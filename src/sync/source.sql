@@ -75,11 +75,15 @@ BEGIN
 		RAISE EXCEPTION 'connector "%" does not exist', connector USING ERRCODE = 'undefined_object',
 			HINT = 'Shipped are "canonical" (payloads in the JSON form of contactsync.contact, pushed by ingest()), "carddav", "google", "graph", "hubspot", "rest", "salesforce" and "scim"; add_connector() makes others.';
 	END IF;
+	IF pg_catalog.jsonb_typeof(secret) = 'object' AND (secret ? 'client_certificate') <> (secret ? 'client_key') THEN
+		RAISE EXCEPTION 'a client certificate and its key go together' USING ERRCODE = 'invalid_parameter_value',
+			HINT = 'Give both, client_certificate and client_key.';
+	END IF;
 	FOR unknown IN SELECT k FROM pg_catalog.jsonb_object_keys(CASE pg_catalog.jsonb_typeof(secret) WHEN 'object' THEN secret ELSE '{}' END) k
 		WHERE k NOT IN ('token', 'username', 'password', 'webhook', 'api_key', 'client_id', 'client_secret', 'refresh_token',
-			'private_key', 'service_account') LOOP
+			'private_key', 'service_account', 'ca', 'client_certificate', 'client_key') LOOP
 		RAISE EXCEPTION 'a source has no use for a secret of this name' USING ERRCODE = 'invalid_parameter_value',
-			HINT = 'Names are token (bearer), username and password (basic), api_key, client_id and client_secret, refresh_token, service_account or private_key (OAuth), and webhook.';
+			HINT = 'Names are token (bearer), username and password (basic), api_key, client_id and client_secret, refresh_token, service_account or private_key (OAuth), webhook, and for TLS ca, client_certificate and client_key.';
 	END LOOP;
 	-- where the connector knows one, a source need not say it
 	IF spec -> 'url' IS NOT NULL AND pg_catalog.jsonb_typeof(settings) = 'object' THEN
@@ -136,7 +140,7 @@ $$;
 CREATE FUNCTION contactsync.add_source(name text, connector text, settings jsonb DEFAULT '{}', secret jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.add_source(text, text, jsonb, jsonb) IS
-	'Make a source known, and return its id; the same call again returns the same id. Settings: class, url, poll, webhook, parameters (of the connector), rate, token_url, scope, allow_private, allow_http, write (kept for a version that writes back); secret: token, or username and password, or api_key, or of OAuth client_id, client_secret, refresh_token, service_account, private_key; and webhook; each a text or {"file": path}. Errors: 42704 unknown connector, 22023 invalid setting or secret, 42710 the name is taken, 55000 dormant copy, or a secret in clear where no key file is set.';
+	'Make a source known, and return its id; the same call again returns the same id. Settings: class, url, poll, webhook, parameters (of the connector), rate, token_url, scope, allow_private, allow_http, write (kept for a version that writes back); secret: token, or username and password, or api_key, or of OAuth client_id, client_secret, refresh_token, service_account, private_key; and webhook; and in PEM ca (the authorities that its servers are trusted by, in place of the system''s), client_certificate with client_key; each a text or {"file": path}. Errors: 42704 unknown connector, 22023 invalid setting or secret, 42710 the name is taken, 55000 dormant copy, or a secret in clear where no key file is set.';
 
 -- A refresh token that the provider has replaced; not if somebody has set another one meanwhile.
 CREATE FUNCTION contactsync._rotate_secret(source text, name text, secret text, known_at timestamptz) RETURNS void

@@ -12,6 +12,8 @@
  *	api_key										in the header or the parameter that the connector names
  *	username, password							basic
  *
+ * and besides, for TLS: ca, and client_certificate with client_key.
+ *
  * An access token lives in the worker's memory and nowhere else.  A refresh token
  * that the provider replaces is stored, and that is committed, before the access
  * token that came with it is used: losing it would lock us out.  There is one
@@ -88,6 +90,10 @@ typedef struct SyncAuth
 	char	   *body;			/* of the token request that is due; NULL = none is */
 	TimestampTz asked_at;
 	char	   *url;			/* of the last request, with its key */
+	/* TLS, of the source's server and of its token endpoint */
+	char	   *ca;
+	char	   *client_certificate;
+	char	   *client_key;
 } SyncAuth;
 
 /* An access token that has not expired, whichever run got it. */
@@ -125,6 +131,7 @@ sync_auth_free(SyncRun *run)
 	wipe(a->private_key);
 	wipe(a->body);
 	wipe(a->url);
+	wipe(a->client_key);
 }
 
 /* ---- the cache ---- */
@@ -280,6 +287,9 @@ sync_auth_prepare(SyncRun *run)
 	CachedToken *c;
 
 	run->auth = a;
+	a->ca = secret_get(run->source, "ca");
+	a->client_certificate = secret_get(run->source, "client_certificate");
+	a->client_key = secret_get(run->source, "client_key");
 	a->refresh_token = secret_get(run->source, "refresh_token");
 	a->client_id = secret_get(run->source, "client_id");
 	a->client_secret = secret_get(run->source, "client_secret");
@@ -460,6 +470,9 @@ sync_auth_fill(SyncRun *run, HttpRequest *request)
 	static const char *const token_headers[] = {"Content-Type: application/x-www-form-urlencoded", "Accept: application/json"};
 	SyncAuth   *a = run->auth;
 
+	request->ca = a->ca;
+	request->client_certificate = a->client_certificate;
+	request->client_key = a->client_key;
 	if (a->body)
 	{
 		request->method = "POST";

@@ -19,6 +19,10 @@ def serve(handler, port_file, parent):
         # a file with a certificate and its key
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(os.environ["TLS_CERTIFICATE"])
+        if "TLS_CLIENT_CA" in os.environ:
+            # who connects has to show a certificate of this authority
+            context.load_verify_locations(os.environ["TLS_CLIENT_CA"])
+            context.verify_mode = ssl.CERT_REQUIRED
         server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=end_with_parent, daemon=True).start()
     with open(port_file + ".new", "w") as f:

@@ -167,6 +167,34 @@ $node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_ca
 is(run_source('tls'), 'succeeded -', 'one that an authority of our own does');
 $tls->kill_kill;
 
+# ---- certificates of a source ----
+sql('ALTER SYSTEM RESET contactsync.http_ca_file');
+$node->reload;
+$node->poll_query_until('postgres', "SELECT current_setting('contactsync.http_ca_file') = ''") or die;
+run_log([ 'openssl', 'req', '-x509', '-newkey', 'rsa:2048', '-nodes', '-subj', '/CN=client', '-days', '2', '-keyout', "$dir/client.key", '-out', "$dir/client.crt" ]);
+mkdir "$dir/mutual";
+my ($mutual, $mutual_port) = do { local @ENV{qw(TLS_CERTIFICATE TLS_CLIENT_CA)} = ("$dir/tls.pem", "$dir/client.crt"); start_providers("$dir/mutual") };
+my %given = (token => { file => "$dir/tok" });
+my $settings = encode_json({ url => "https://127.0.0.1:$mutual_port/scim", poll => JSON::PP::false, allow_private => JSON::PP::true });
+$node->safe_psql('postgres', qq{SELECT contactsync.add_source('mutual', 'scim', '$settings', '@{[encode_json(\%given)]}')});
+is(run_source('mutual'), 'failed 08004', 'a server that is not trusted is sent nothing');
+sub give
+{
+	%given = (%given, @_);
+	$node->safe_psql('postgres', qq{SET log_statement = 'none'; SELECT contactsync.alter_source('mutual', NULL, \$s\$@{[encode_json(\%given)]}\$s\$)});
+}
+give(ca => { file => "$dir/tls.crt" });
+like(run_source('mutual'), qr/^failed 08/, 'a source has authorities of its own, but this server wants to know who asks: ' . (split /\|/, state_of('mutual'))[1]);
+give(client_certificate => slurp_file("$dir/client.crt"), client_key => slurp_file("$dir/client.key"));
+is(run_source('mutual'), 'succeeded -', 'which a certificate and a key tell, here sealed');
+give(client_certificate => { file => "$dir/client.crt" }, client_key => { file => "$dir/client.key" });
+is(run_source('mutual'), 'succeeded -', 'or in files');
+give(client_key => { file => "$dir/tls.key" });
+is(run_source('mutual'), 'failed 08004', 'a key of another certificate is of no use, and gets no connection of before: ' . (split /\|/, state_of('mutual'))[1]);
+my (undef, undef, $alone) = $node->psql('postgres', qq{SELECT contactsync.alter_source('mutual', NULL, '{"client_certificate": {"file": "$dir/client.crt"}}')});
+like($alone, qr/go together/, 'nor is one without the other');
+$mutual->kill_kill;
+
 my $all = slurp_file($node->logfile);
 unlike($all, qr/s\/cret|wr0ng|access\d|k&y|k%26y|BEGIN (RSA )?PRIVATE|secret words/, 'no secret is in the log');
 unlike($all, qr/TRAP|PANIC/, 'no assertion failed');
