@@ -16,7 +16,7 @@ EXTVERSION := $(shell sed -n "s/^default_version *= *'\(.*\)'/\1/p" $(dir $(last
 MODULE_big  = contactsync
 srcdir_    := $(dir $(lastword $(MAKEFILE_LIST)))
 
-MODULE_DIRS = contact merge stats store http sync webhook worker
+MODULE_DIRS = contact merge stats store http sync queue webhook worker
 OBJS        = $(patsubst $(srcdir_)%.c,%.o,$(wildcard $(srcdir_)src/*.c) \
               $(foreach d,$(MODULE_DIRS),$(wildcard $(srcdir_)src/$(d)/*.c)))
 MODULE_HEADERS = $(wildcard $(srcdir_)src/*.h $(srcdir_)src/*/*.h)
@@ -37,6 +37,8 @@ SQL_PIECES  = src/prologue.sql \
               src/sync/connector.sql \
               src/sync/source.sql \
               src/sync/run.sql \
+              src/queue/fetch.sql \
+              src/queue/queue.sql \
               src/store/directory.sql \
               src/store/decide.sql \
               src/store/identity.sql \

@@ -29,6 +29,9 @@ int			guc_dedup_retention;
 int			guc_run_retention;
 int			guc_max_counted_sources = 1000;
 int			guc_counter_save_interval;
+int			guc_max_attempts;
+int			guc_attempt_retention;
+bool		guc_apply;
 
 void
 guc_init(void)
@@ -135,5 +138,20 @@ guc_init(void)
 							"A crash loses what was counted since.",
 							&guc_counter_save_interval, 60, 1, 3600,
 							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.max_attempts",
+							"How often a job of a queue is tried before it is given up.",
+							"After a random part of a pause that doubles, from 2 s to an hour, or as long as the provider asks for.",
+							&guc_max_attempts, 15, 1, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.attempt_retention",
+							"Days for which attempts at jobs are kept.",
+							"0 = for ever.",
+							&guc_attempt_retention, 7, 0, 36500,
+							PGC_SUSET, 0, NULL, NULL, NULL);
+	DefineCustomBoolVariable("contactsync.apply",
+							 "Whether the worker applies events.",
+							 "Off: it only reads sources, and process() or drain() is called by others.",
+							 &guc_apply, true,
+							 PGC_SIGHUP, 0, NULL, NULL, NULL);
 	MarkGUCPrefixReserved("contactsync");
 }

@@ -28,5 +28,8 @@ extern int	guc_dedup_retention;
 extern int	guc_run_retention;
 extern int	guc_max_counted_sources;	/* contactsync.max_counted_sources */
 extern int	guc_counter_save_interval;	/* contactsync.counter_save_interval, s */
+extern int	guc_max_attempts;
+extern int	guc_attempt_retention;
+extern bool guc_apply;
 
 #endif							/* CONTACTSYNC_GUC_H */

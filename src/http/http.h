@@ -55,7 +55,8 @@ typedef struct HttpRequest
 	const char *client_key;		/* PEM, without a passphrase */
 	bool		allow_http;
 	bool		allow_private;
-	void	   *owner;			/* comes back with the exchange */
+	void	   *owner;			/* comes back with the exchange, */
+	int			tag;			/* and what kind of owner it is */
 } HttpRequest;
 
 /* Why there is no answer to read. */
@@ -100,6 +101,7 @@ typedef struct HttpExchange
 	void	   *owner;
 	HttpEngine *engine;
 	size_t		held;			/* of the engine's memory */
+	int			tag;
 } HttpExchange;
 
 extern HttpEngine *http_create(void);

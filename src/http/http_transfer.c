@@ -216,6 +216,7 @@ new_exchange(HttpEngine *engine, const HttpRequest *r)
 	x->date = x->requests_left = x->limit_reset_ms = -1;
 	x->elapsed_us = x->wire_bytes = 0;
 	x->owner = r->owner;
+	x->tag = r->tag;
 	x->engine = engine;
 	return x;
 }

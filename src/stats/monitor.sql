@@ -79,8 +79,14 @@ SELECT q.queue, q.waiting, q.oldest, pg_catalog.clock_timestamp() - q.oldest AS 
 		WHERE i.tenant_id = contactsync.current_tenant() AND i.failed_at IS NOT NULL LIMIT 10000) i
 	UNION ALL
 	SELECT 'runs', pg_catalog.count(*), pg_catalog.min(r.requested_at) FROM contactsync.runs r
-	WHERE r.tenant_id = contactsync.current_tenant() AND r.state = 'queued') q;
-COMMENT ON VIEW contactsync.queue_depth IS 'What waits, of the active tenant: events in the inbox, events that were rejected, runs.';
+	WHERE r.tenant_id = contactsync.current_tenant() AND r.state = 'queued'
+	UNION ALL
+	SELECT 'fetches', pg_catalog.count(*), pg_catalog.min(f.queued_at) FROM (SELECT f.queued_at FROM contactsync.fetches f
+		WHERE f.tenant_id = contactsync.current_tenant() LIMIT 10000) f
+	UNION ALL
+	SELECT 'dead fetches', pg_catalog.count(*), pg_catalog.min(d.first_failed_at) FROM (SELECT d.first_failed_at FROM contactsync.dead_fetches d
+		WHERE d.tenant_id = contactsync.current_tenant() LIMIT 10000) d) q;
+COMMENT ON VIEW contactsync.queue_depth IS 'What waits, of the active tenant: events in the inbox, events that were rejected, runs, records to be fetched, and fetches that were given up.';
 COMMENT ON COLUMN contactsync.queue_depth.waiting IS '10000 = or more.';
 
 CREATE VIEW contactsync.conflict_rate WITH (security_invoker = true) AS

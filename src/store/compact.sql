@@ -43,11 +43,12 @@ BEGIN
 		DELETE FROM contactsync.drift d WHERE d.tenant_id = contactsync.current_tenant()
 			AND NOT EXISTS (SELECT FROM contactsync.runs x WHERE x.tenant_id = d.tenant_id AND x.id = d.run);
 	END IF;
+	PERFORM contactsync._prune_attempts();
 	RETURN result;
 END
 $$;
 CREATE FUNCTION contactsync.prune() RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.prune() IS
-	'Forget event ids and idempotency keys older than contactsync.dedup_retention days, and finished runs older than contactsync.run_retention days, and return how many; the worker does so each hour. Errors: 55000 dormant copy.';
+	'Forget event ids and idempotency keys older than contactsync.dedup_retention days, and finished runs older than contactsync.run_retention days, and return how many; and the days of attempts older than contactsync.attempt_retention; the worker does so each hour. Errors: 55000 dormant copy.';
 GRANT EXECUTE ON FUNCTION contactsync.prune() TO contactsync_admin;

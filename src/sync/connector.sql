@@ -22,6 +22,8 @@ CREATE FUNCTION contactsync._connector_rules() RETURNS jsonb
 			|| pg_catalog.jsonb_build_object('item', item.rules) AS rules FROM item)
 	SELECT pg_catalog.jsonb_build_object('list', step.rules, 'partitions',
 			step.rules - ARRAY['only_known', 'since', 'token', 'fetch', 'item'] || '{"id": "path", "nested": "template", "only": "template", "fixed": "texts"}',
+		'get', step.rules - ARRAY['only_known', 'end', 'total', 'page', 'since', 'token', 'fetch']
+			|| '{"gone": {"status": "counts", "codes": "texts", "path": "path"}}',
 		 'changes', pg_catalog.jsonb_build_array(step.rules), 'item', item.rules,
 		'limits', '{"status": "counts", "codes": "texts", "messages": "texts"}'::jsonb || pg_catalog.jsonb_build_object('rate', rate.rules))
 		|| '{"driver": ["rest", "carddav", "canonical"], "url": "url", "parameters": "texts by name",
@@ -130,7 +132,7 @@ CREATE FUNCTION contactsync._check_connector(spec jsonb) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
 	bad text;
-	variables text[] := ARRAY['since', 'now', 'after', 'token', 'id'];
+	variables text[] := ARRAY['since', 'now', 'after', 'token', 'id', 'id_path'];
 	e record;
 BEGIN
 	IF spec IS NULL OR pg_catalog.jsonb_typeof(spec) <> 'object' OR NOT coalesce(spec ->> 'driver' IN ('canonical', 'rest', 'carddav'), false) THEN
@@ -167,12 +169,21 @@ BEGIN
 		RAISE EXCEPTION 'invalid connector: unknown webhook scheme' USING ERRCODE = 'invalid_parameter_value',
 			DETAIL = 'JSON path: $.webhook.scheme', HINT = 'Schemes are standard and github.';
 	END IF;
-	FOREACH bad IN ARRAY ARRAY['list', 'changes', 'partitions'] LOOP
+	FOREACH bad IN ARRAY ARRAY['list', 'changes', 'partitions', 'get'] LOOP
 		IF spec ->> 'driver' <> 'rest' AND spec ? bad THEN
 			RAISE EXCEPTION 'invalid connector: only the driver "rest" takes steps' USING ERRCODE = 'invalid_parameter_value',
 				DETAIL = 'JSON path: $.' || bad;
 		END IF;
 	END LOOP;
+	bad := CASE WHEN spec -> 'get' IS NULL THEN NULL
+		WHEN spec #> '{get,path}' IS NULL THEN '$.get.path'
+		WHEN coalesce(spec #> '{get,item,id}', spec #> '{item,id}') IS NULL THEN '$.item.id' END;
+	IF bad IS NOT NULL THEN
+		RAISE EXCEPTION 'invalid connector: a member is missing' USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: ' || bad;
+	ELSIF (spec -> 'get')::text !~ '[{]id(_path)?[}]' THEN
+		RAISE EXCEPTION 'invalid connector: the step does not say which record it is about' USING ERRCODE = 'invalid_parameter_value',
+			DETAIL = 'JSON path: $.get', HINT = 'Its path, query or body has to hold {id}, or {id_path} for an id with slashes that stay.';
+	END IF;
 	FOR e IN
 		SELECT '$.list' AS at, coalesce(spec -> 'list', '{}') AS step, spec -> 'item' AS item WHERE spec ->> 'driver' = 'rest'
 		UNION ALL

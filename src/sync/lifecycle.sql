@@ -217,6 +217,9 @@ BEGIN
 		AND (x.held_deletes > 0 OR x.certified AND NOT x.certificate_applied AND claims = 'purge' OR x.cursor_before IS NOT NULL OR x.cursor_after IS NOT NULL);
 	PERFORM contactsync._forget_counters(name);
 	DELETE FROM contactsync.schedules s WHERE s.tenant_id = contactsync.current_tenant() AND s.source = _drop_source.name;
+	-- whatever the worker still hears for them it can store no more
+	DELETE FROM contactsync.fetches f WHERE f.tenant_id = contactsync.current_tenant() AND f.source = _drop_source.name;
+	DELETE FROM contactsync.dead_fetches f WHERE f.tenant_id = contactsync.current_tenant() AND f.source = _drop_source.name;
 	DELETE FROM contactsync.drift d WHERE d.tenant_id = contactsync.current_tenant() AND d.source = _drop_source.name AND claims = 'purge';
 	DELETE FROM contactsync.source_secrets s WHERE s.tenant_id = contactsync.current_tenant() AND s.source = _drop_source.name;
 	DELETE FROM contactsync.source_items i WHERE i.tenant_id = contactsync.current_tenant() AND i.source = _drop_source.name AND claims <> 'keep';

@@ -12,6 +12,7 @@
  *	sync_template.c	texts from templates, values from a provider's JSON
  *	sync_page.c		the items of an answer as rows
  *	sync_dav.c		CardDAV: discovery, sync-collection, multiget
+ *	sync_single.c	one record at a time, for the queue of fetches
  *	sync_xml.c		multistatus documents, by libxml2
  *
  * A run lives in the worker's memory and in its row of contactsync.runs.  The
@@ -134,6 +135,7 @@ extern void sync_answer(SyncRun *run, HttpExchange *x);
 /* Outside of transactions: send what is to be sent, and drop what has ended. */
 extern void sync_proceed(HttpEngine *engine);
 extern bool sync_idle(void);	/* no run is under way */
+extern bool sync_is_reading(const char *tenant, const char *source);	/* a run of it is */
 extern TimestampTz sync_next_send(void);	/* when sync_proceed() has something to send; DT_NOEND = nothing waits */
 /* A run has failed; then, in a transaction: store that. */
 extern void sync_give_up(SyncRun *run, const char *code, const char *reason, int retry_after);
@@ -165,6 +167,13 @@ extern void sync_auth_answer(SyncRun *run, HttpExchange *x);
 /* The token was refused; false if there is no way to another one. */
 extern bool sync_auth_refused(SyncRun *run);
 extern void sync_auth_accepted(SyncRun *run);
+/* Has the token expired, and none is being asked for? */
+extern bool sync_auth_expired(SyncRun *run);
+/*
+ * May the token that is due be asked for now?  Not while another run or session of
+ * the source asks for one; once that has got it, this one has it too, and none is due.
+ */
+extern bool sync_auth_may_ask(SyncRun *run);
 /* The request that is due: for a token, or of the driver with its credentials. */
 extern void sync_auth_fill(SyncRun *run, HttpRequest *request);
 
@@ -182,6 +191,30 @@ extern JsonbContainer *sync_page_items(const SyncStep *step, Jsonb *json, bool o
 extern bool sync_page_ends(const SyncStep *step, Jsonb *json);
 extern bool sync_item_is_whole(const SyncStep *step, Jsonb *item);
 extern void sync_add_item(const SyncStep *step, Jsonb *item, SyncPage *page, TimestampTz *newest);
+
+/* ---- sync_single.c: single records; a session is a SyncRun that reads no list ---- */
+
+typedef enum SyncSingle
+{
+	SYNC_SINGLE_HERE,			/* the page has what it holds */
+	SYNC_SINGLE_GONE,			/* the provider has no such record */
+	SYNC_SINGLE_UNKNOWN			/* the answer proves nothing */
+} SyncSingle;
+
+/* In a transaction: a session that lives until it is closed.  collection: where CardDAV's address book is, or NULL. */
+extern SyncRun *sync_session_open(const char *tenant, const char *source, Jsonb *settings, Jsonb *spec, const char *collection);
+extern void sync_session_close(SyncRun *session);
+/* Does the source give its records no versions? */
+extern bool sync_session_is_unversioned(SyncRun *session);
+/* Set the next request.  Throws where the record cannot be asked for. */
+extern void sync_session_ask(SyncRun *session, const char *id);
+extern SyncClass sync_session_classify(SyncRun *session, HttpExchange *x);
+/* Read an answer that has come; if nothing is known by it, *fault says why. */
+extern SyncSingle sync_session_read(SyncRun *session, const char *id, HttpExchange *x, SyncPage *page, const char **fault);
+
+/* sync_rest.c, sync_dav.c: what it needs of them */
+extern void sync_rest_ask(SyncRun *session, SyncStep *step, const SyncVars *vars);
+extern void sync_dav_add_card(SyncPage *page, const char *id, char *card);
 
 /* ---- for drivers ---- */
 

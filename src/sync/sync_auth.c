@@ -96,12 +96,13 @@ typedef struct SyncAuth
 	char	   *client_key;
 } SyncAuth;
 
-/* An access token that has not expired, whichever run got it. */
+/* An access token that has not expired, whichever run or session got it. */
 typedef struct CachedToken
 {
 	struct CachedToken *next;
 	char	   *tenant;
 	char	   *source;
+	SyncRun    *asker;			/* who is asking for one now, or NULL */
 	uint64		credential;		/* digest of what it was got with */
 	char	   *token;
 	TimestampTz expires;
@@ -116,11 +117,23 @@ wipe(char *secret)
 		explicit_bzero(secret, strlen(secret));
 }
 
+static CachedToken *
+cached(SyncRun *run)
+{
+	for (CachedToken *c = cached_tokens; c; c = c->next)
+		if (strcmp(c->source, run->source) == 0 && strcmp(c->tenant, run->tenant) == 0)
+			return c;
+	return NULL;
+}
+
 void
 sync_auth_free(SyncRun *run)
 {
 	SyncAuth   *a = run->auth;
+	CachedToken *c = cached(run);
 
+	if (c && c->asker == run)
+		c->asker = NULL;
 	if (a == NULL)
 		return;
 	wipe(a->password);
@@ -149,20 +162,27 @@ credential_digest(const SyncAuth *a)
 }
 
 static CachedToken *
-cached(SyncRun *run)
+cache_entry(SyncRun *run)
 {
-	for (CachedToken *c = cached_tokens; c; c = c->next)
-		if (strcmp(c->source, run->source) == 0 && strcmp(c->tenant, run->tenant) == 0)
-			return c;
-	return NULL;
+	CachedToken *c = cached(run);
+	MemoryContext old;
+
+	if (c)
+		return c;
+	old = MemoryContextSwitchTo(TopMemoryContext);
+	c = palloc0(sizeof(CachedToken));
+	c->tenant = pstrdup(run->tenant);
+	c->source = pstrdup(run->source);
+	c->next = cached_tokens;
+	cached_tokens = c;
+	MemoryContextSwitchTo(old);
+	return c;
 }
 
 static void
-forget_token(SyncRun *run)
+forget_token(CachedToken *c)
 {
-	CachedToken *c = cached(run);
-
-	if (c && c->token)
+	if (c->token)
 	{
 		wipe(c->token);
 		pfree(c->token);
@@ -170,22 +190,40 @@ forget_token(SyncRun *run)
 	}
 }
 
+/* The token that we have is of no use any more; another one may be there already. */
+static void
+forget_own_token(SyncRun *run)
+{
+	SyncAuth   *a = run->auth;
+	CachedToken *c = cached(run);
+
+	if (c && c->token && a->token && strcmp(c->token, a->token) == 0)
+		forget_token(c);
+}
+
+/* Take the token that is known; false if none is. */
+static bool
+adopt_token(SyncRun *run)
+{
+	SyncAuth   *a = run->auth;
+	CachedToken *c = cached(run);
+
+	if (c == NULL || c->token == NULL || c->credential != credential_digest(a) || c->expires <= GetCurrentTimestamp())
+		return false;
+	wipe(a->token);
+	sync_keep(run, &a->token, c->token);
+	a->expires = c->expires;
+	return true;
+}
+
 static void
 cache_token(SyncRun *run)
 {
 	SyncAuth   *a = run->auth;
-	CachedToken *c = cached(run);
+	CachedToken *c = cache_entry(run);
 	MemoryContext old = MemoryContextSwitchTo(TopMemoryContext);
 
-	if (c == NULL)
-	{
-		c = palloc0(sizeof(CachedToken));
-		c->tenant = pstrdup(run->tenant);
-		c->source = pstrdup(run->source);
-		c->next = cached_tokens;
-		cached_tokens = c;
-	}
-	forget_token(run);
+	forget_token(c);
 	c->token = pstrdup(a->token);
 	c->expires = a->expires;
 	c->credential = credential_digest(a);
@@ -284,7 +322,6 @@ sync_auth_prepare(SyncRun *run)
 {
 	SyncAuth   *a = palloc0(sizeof(SyncAuth));
 	char	   *account;
-	CachedToken *c;
 
 	run->auth = a;
 	a->ca = secret_get(run->source, "ca");
@@ -325,11 +362,8 @@ sync_auth_prepare(SyncRun *run)
 		a->kind = AUTH_BASIC;
 		a->password = secret_get(run->source, "password");
 	}
-	if (a->kind == AUTH_OAUTH && (c = cached(run)) != NULL && c->token && c->credential == credential_digest(a))
-	{
-		a->token = pstrdup(c->token);
-		a->expires = c->expires;
-	}
+	if (a->kind == AUTH_OAUTH)
+		(void) adopt_token(run);
 }
 
 /* ---- asking for a token ---- */
@@ -431,7 +465,19 @@ sync_auth_renew(SyncRun *run)
 
 	if (a->kind != AUTH_OAUTH || (a->token && a->expires > GetCurrentTimestamp()))
 		return;
-	forget_token(run);
+	forget_own_token(run);
+	if (adopt_token(run))
+		return;
+	if (a->grant == GRANT_REFRESH && secret_changed_at(run->source, "refresh_token") != a->refresh_changed_at)
+	{
+		char	   *now = secret_get(run->source, "refresh_token");
+
+		/* it was replaced meanwhile, by a person or by another one of us */
+		wipe(a->refresh_token);
+		sync_keep(run, &a->refresh_token, now);
+		a->refresh_changed_at = secret_changed_at(run->source, "refresh_token");
+		wipe(now);
+	}
 	initStringInfo(&body);
 	switch (a->grant)
 	{
@@ -464,6 +510,35 @@ sync_auth_due(SyncRun *run)
 	return run->auth && run->auth->body != NULL;
 }
 
+bool
+sync_auth_expired(SyncRun *run)
+{
+	SyncAuth   *a = run->auth;
+
+	return a->kind == AUTH_OAUTH && a->body == NULL && (a->token == NULL || a->expires <= GetCurrentTimestamp());
+}
+
+static void
+drop_request(SyncRun *run)
+{
+	wipe(run->auth->body);
+	sync_keep(run, &run->auth->body, NULL);
+}
+
+bool
+sync_auth_may_ask(SyncRun *run)
+{
+	CachedToken *c = cached(run);
+
+	if (c == NULL)
+		return true;
+	if (c->asker && c->asker != run)
+		return false;
+	if (adopt_token(run))
+		drop_request(run);
+	return true;
+}
+
 void
 sync_auth_fill(SyncRun *run, HttpRequest *request)
 {
@@ -487,6 +562,7 @@ sync_auth_fill(SyncRun *run, HttpRequest *request)
 			request->password = a->client_secret ? http_url_escape(a->client_secret) : NULL;
 		}
 		a->asked_at = GetCurrentTimestamp();
+		cache_entry(run)->asker = run;
 		return;
 	}
 	request->method = run->method;
@@ -577,6 +653,7 @@ sync_auth_answer(SyncRun *run, HttpExchange *x)
 	char	   *rotated;
 	int64		seconds = 0;
 
+	cache_entry(run)->asker = NULL;
 	sync_check_answered(x);
 	if (x->status >= 400)
 	{
@@ -614,8 +691,7 @@ sync_auth_answer(SyncRun *run, HttpExchange *x)
 	if (rotated && rotated[0] && strcmp(rotated, a->refresh_token) != 0)
 		keep_refresh_token(run, rotated);
 	cache_token(run);
-	wipe(a->body);
-	sync_keep(run, &a->body, NULL);
+	drop_request(run);
 	run->retries = 0;
 }
 
@@ -627,7 +703,7 @@ sync_auth_refused(SyncRun *run)
 	if (a->kind != AUTH_OAUTH || a->refused)
 		return false;
 	a->refused = true;
-	forget_token(run);
+	forget_own_token(run);
 	wipe(a->token);
 	sync_keep(run, &a->token, NULL);
 	return true;

@@ -443,6 +443,15 @@ add_card(SyncPage *page, const DavItem *item, const DavResponse *r)
 	page->payloads.nulls[at] = false;
 }
 
+void
+sync_dav_add_card(SyncPage *page, const char *id, char *card)
+{
+	const DavItem item = {.id = (char *) id};
+	const DavResponse response = {.address_data = card};
+
+	add_card(page, &item, &response);
+}
+
 static void
 read_cards(SyncRun *run, HttpExchange *x, SyncPage *page)
 {

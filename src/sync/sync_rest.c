@@ -206,6 +206,18 @@ ask_for_item(SyncRun *run)
 	sync_keep(run, &run->request, add_query(source_url(run, step->fetch_path, &vars), step->fetch_query, &vars));
 }
 
+/* Set the request of a step that has no pages. */
+void
+sync_rest_ask(SyncRun *session, SyncStep *step, const SyncVars *vars)
+{
+	char	   *body = step->body ? sync_expand_json(step->body, vars) : NULL;
+
+	session->method = step->method;
+	set_headers(session, step, vars, body != NULL);
+	sync_keep(session, &session->body, body);
+	sync_keep(session, &session->request, add_query(source_url(session, step->path, vars), step->query, vars));
+}
+
 /* ---- from page to page ---- */
 
 static void move_on(SyncRun *run, const char *after);

@@ -227,7 +227,7 @@ sync_proceed(HttpEngine *engine)
 			free_run(run);
 			continue;
 		}
-		if (run->request && !run->sent && sync_may_send(run))
+		if (run->request && !run->sent && (!sync_auth_due(run) || sync_auth_may_ask(run)) && sync_may_send(run))
 			send_request(engine, run);
 		p = &run->next;
 	}
@@ -248,6 +248,15 @@ bool
 sync_idle(void)
 {
 	return runs == NULL && starting == NULL;
+}
+
+bool
+sync_is_reading(const char *tenant, const char *source)
+{
+	for (SyncRun *run = runs; run; run = run->next)
+		if (strcmp(run->source, source) == 0 && strcmp(run->tenant, tenant) == 0)
+			return true;
+	return false;
 }
 
 void

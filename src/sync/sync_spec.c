@@ -177,6 +177,7 @@ sync_read_spec(Jsonb *json, SyncSpec *spec)
 	JsonbValue *list = member(&json->root, NULL, "list");
 	JsonbValue *changes = member(&json->root, NULL, "changes");
 	JsonbContainer *partitions = object_member(&json->root, NULL, "partitions");
+	JsonbContainer *get = object_member(&json->root, NULL, "get");
 
 	memset(spec, 0, sizeof(*spec));
 	spec->json = json;
@@ -204,6 +205,13 @@ sync_read_spec(Jsonb *json, SyncSpec *spec)
 	{
 		spec->changes_by_token = spec->list.token_next != NULL;
 		spec->changes_by_since = member(list->val.binary.data, NULL, "since") != NULL;
+	}
+	if (get)
+	{
+		spec->has_get = true;
+		read_step(get, spec, &spec->get);
+		spec->gone = object_member(get, NULL, "gone");
+		spec->gone_path = text_member(get, "gone", "path");
 	}
 }
 
@@ -240,5 +248,25 @@ sync_answer_listed(Jsonb *spec, const char *group, int status, const char *body,
 				return true;
 		}
 	}
+	return false;
+}
+
+/* Where nothing is listed, 404 and 410, unless they come with a page for people. */
+bool
+sync_answer_gone(const SyncSpec *spec, const HttpExchange *x)
+{
+	JsonbValue *status = member(spec->gone, NULL, "status");
+	JsonbValue *codes = member(spec->gone, NULL, "codes");
+	bool		found = status == NULL && (x->status == 404 || x->status == 410);
+
+	for (int i = 0; status && i < JsonContainerSize(status->val.binary.data); i++)
+		found |= atoi(sync_scalar_text(getIthJsonbValueFromContainer(status->val.binary.data, i))) == x->status;
+	if (!found)
+		return false;
+	if (codes == NULL)
+		return status != NULL || strstr(x->content_type, "html") == NULL;
+	for (int i = 0; i < JsonContainerSize(codes->val.binary.data); i++)
+		if (body_has(x->body, Min(x->len, 65536), sync_scalar_text(getIthJsonbValueFromContainer(codes->val.binary.data, i)), false))
+			return true;
 	return false;
 }

@@ -5,12 +5,14 @@
  * A description says how to read everything ("list") and, where that differs, how
  * to read what changed ("changes", one or several).  Each of them is a step: a
  * request, how its answer is paged, where the items are and what they mean.  Where
- * the items lie in folders or the like, "partitions" lists these.
+ * the items lie in folders or the like, "partitions" lists these.  "get" is one for a
+ * single record.
  */
 #ifndef CONTACTSYNC_SYNC_SPEC_H
 #define CONTACTSYNC_SYNC_SPEC_H
 
 #include "datatype/timestamp.h"
+#include "http/http.h"
 #include "utils/jsonb.h"
 
 /* How an answer says where the next page is. */
@@ -92,6 +94,10 @@ typedef struct SyncSpec
 	char	   *nested;			/* path of the list of those within one; NULL = there are none */
 	char	   *only;			/* template; the one that is read where it stands for something */
 	JsonbContainer *fixed;		/* those that no list names */
+	bool		has_get;
+	SyncStep	get;			/* of one record */
+	JsonbContainer *gone;		/* how its answer says that there is no such record; NULL = by 404 and 410 */
+	char	   *gone_path;		/* or in an answer of status 200 */
 	bool		changes_by_since;	/* an incremental run starts from a time ... */
 	bool		changes_by_token;	/* ... or from a token */
 } SyncSpec;
@@ -115,6 +121,9 @@ extern SyncRate sync_read_rate(Jsonb *json, const char *group);
 extern void sync_read_spec(Jsonb *json, SyncSpec *spec);
 /* Does a status or a text in an answer's body belong to what "lost" or "limits" lists? */
 extern bool sync_answer_listed(Jsonb *spec, const char *group, int status, const char *body, size_t len);
+
+/* Does an answer to "get" say that there is no such record? */
+extern bool sync_answer_gone(const SyncSpec *spec, const HttpExchange *x);
 
 /* A template with its variables filled in, palloc'd; NULL if one stands for nothing. */
 extern char *sync_expand(const char *template, const SyncVars *vars, bool in_path);

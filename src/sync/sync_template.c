@@ -3,7 +3,7 @@
  *		From templates to texts, and from a provider's JSON to values.
  *
  * A template is a text with variables in braces: {since}, {now}, {after}, {token},
- * {id}, {partition}, and what the connector or the source defines as "parameters".  Other braces
+ * {id}, {id_path}, {partition}, and what the connector or the source defines as "parameters".  Other braces
  * stand for themselves.
  */
 #include "postgres.h"
@@ -191,6 +191,9 @@ lookup(const char *name, int len, const SyncVars *vars, bool *own)
 		if (strlen(known[i].name) == len && memcmp(known[i].name, name, len) == 0)
 			return *(const char *const *) ((const char *) vars + known[i].offset);
 	*own = true;
+	/* an id that is a path, and keeps its slashes */
+	if (len == 7 && memcmp(name, "id_path", 7) == 0)
+		return vars->id;
 	for (int i = 0; i < lengthof(parameters); i++)
 	{
 		char	   *value = sync_member(parameters[i], pnstrdup(name, len));

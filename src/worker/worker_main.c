@@ -38,6 +38,7 @@
 #include "guc.h"
 #include "http/http.h"
 #include "stats/stats.h"
+#include "queue/queue.h"
 #include "store/guard.h"
 #include "store/store.h"
 #include "sync/sync.h"
@@ -57,9 +58,11 @@ typedef struct Work
 	char	   *tenant;
 	bool		events;
 	bool		runs;
+	bool		fetches;
 } Work;
 
 static Oid	my_database;
+static int	my_slot = 0;			/* of the workers that the server has */
 static uint32 wakes_seen = 0;
 
 static bool take_answers(MemoryContext context, HttpEngine *engine);
@@ -101,6 +104,7 @@ take_slot(void)
 		slot->state = WS_STARTED;
 		slot->seen_at = GetCurrentTimestamp();
 		slot->refused = false;
+		my_slot = slot - worker_shared->slots;
 		wakes_seen = slot->wakes;
 	}
 	LWLockRelease(worker_shared->lock);
@@ -272,8 +276,10 @@ find_work(MemoryContext context, TimestampTz *next_poll)
 					"OR EXISTS (SELECT FROM contactsync.sources s WHERE s.tenant_id = t.tenant_id "
 					"AND s.state IN ('active', 'failing') AND s.next_poll_at <= pg_catalog.clock_timestamp()) "
 					"OR EXISTS (SELECT FROM contactsync.schedules s WHERE s.tenant_id = t.tenant_id "
-					"AND s.next_at <= pg_catalog.clock_timestamp()) AS runs "
-					"FROM contactsync.tenants t) x WHERE events OR runs ORDER BY tenant_id", true, 0) != SPI_OK_SELECT)
+					"AND s.next_at <= pg_catalog.clock_timestamp()) AS runs, "
+					"EXISTS (SELECT FROM contactsync.fetches f WHERE f.tenant_id = t.tenant_id AND f.lease IS NULL "
+					"AND f.run_at <= pg_catalog.clock_timestamp()) AS fetches "
+					"FROM contactsync.tenants t) x WHERE events OR runs OR fetches ORDER BY tenant_id", true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for work");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -285,6 +291,7 @@ find_work(MemoryContext context, TimestampTz *next_poll)
 		work->tenant = TextDatumGetCString(SPI_getbinval(row, desc, 1, &isnull));
 		work->events = DatumGetBool(SPI_getbinval(row, desc, 2, &isnull));
 		work->runs = DatumGetBool(SPI_getbinval(row, desc, 3, &isnull));
+		work->fetches = DatumGetBool(SPI_getbinval(row, desc, 4, &isnull));
 		result = lappend(result, work);
 		MemoryContextSwitchTo(old);
 	}
@@ -394,6 +401,18 @@ do_answer(void *run, void *exchange)
 }
 
 static void
+do_turn(void *turn, void *arg)
+{
+	queue_turn(turn);
+}
+
+static void
+do_recover(void *tenant, void *arg)
+{
+	queue_recover(tenant);
+}
+
+static void
 do_fail(void *run, void *arg)
 {
 	sync_fail(run);
@@ -449,7 +468,9 @@ do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
 	ErrorData  *run_fault;
 	SyncRun    *run;
 
-	if (w->events)
+	if (w->fetches)
+		queue_look(w->tenant);
+	if (w->events && guc_apply)
 		fault = try_item(context, do_events, w, more);
 	if (w->runs && fault == NULL && (fault = try_item(context, do_start_runs, w, NULL)) != NULL)
 		sync_forget();
@@ -461,9 +482,9 @@ do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
 	return fault == NULL;
 }
 
-/* prune() of every tenant, each in a transaction of its own. */
+/* Do something for each tenant that a query finds, each in a transaction of its own. */
 static void
-prune(MemoryContext context)
+for_tenants(MemoryContext context, const char *query, ItemFunction function)
 {
 	List	   *tenants = NIL;
 	ListCell   *cell;
@@ -472,7 +493,7 @@ prune(MemoryContext context)
 	begin();
 	step_down();
 	SPI_connect();
-	if (SPI_execute("SELECT t.tenant_id FROM contactsync.tenants t", true, 0) != SPI_OK_SELECT)
+	if (SPI_execute(query, true, 0) != SPI_OK_SELECT)
 		elog(ERROR, "could not look for tenants");
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
@@ -486,8 +507,30 @@ prune(MemoryContext context)
 	foreach(cell, tenants)
 	{
 		CHECK_FOR_INTERRUPTS();
-		report(try_item(context, do_prune, lfirst(cell), NULL));
+		report(try_item(context, function, lfirst(cell), NULL));
 	}
+}
+
+/* What the queue has to do in transactions; true if it stored something that may have to be applied. */
+static bool
+do_queue(MemoryContext context, HttpEngine *engine)
+{
+	QueueTurn  *turn;
+	bool		any = false;
+
+	queue_send(engine);
+	while ((turn = queue_due()) != NULL)
+	{
+		ErrorData  *fault;
+
+		any |= turn->kind == QUEUE_TURN_STORE && turn->tenant->done.n > 0;
+		fault = try_item(context, do_turn, turn, NULL);
+		report(fault);
+		queue_turned(turn, fault);
+		queue_send(engine);
+		CHECK_FOR_INTERRUPTS();
+	}
+	return any;
 }
 
 /* Do all that is due now; true if there is more to do at once. */
@@ -519,8 +562,14 @@ take_answers(MemoryContext context, HttpEngine *engine)
 	http_poll(engine);
 	while ((x = http_next(engine)) != NULL)
 	{
-		ErrorData  *fault = try_item(context, do_answer, x->owner, x);
+		ErrorData  *fault;
 
+		if (x->tag != 0)
+		{
+			queue_take(x);
+			continue;
+		}
+		fault = try_item(context, do_answer, x->owner, x);
 		any = true;
 		if (fault)
 			fail_run(context, x->owner, fault, x->retry_after);
@@ -602,6 +651,7 @@ worker_main(Datum arg)
 		wait_for_turn();
 	stats_add_now("", "", SC_WORKER_STARTS, 1);
 	engine = http_create();
+	queue_start(my_slot);
 
 	for (;;)
 	{
@@ -629,7 +679,11 @@ worker_main(Datum arg)
 			if (active)
 			{
 				if (!begun)
+				{
 					requeue_runs();
+					/* whoever held leases is no more */
+					for_tenants(context, "SELECT DISTINCT f.tenant_id FROM contactsync.fetches f WHERE f.lease IS NOT NULL", do_recover);
+				}
 				begun = true;
 				look = do_work(context, engine, &next_poll);
 				if (fail_runs(context))
@@ -637,7 +691,7 @@ worker_main(Datum arg)
 				sync_proceed(engine);
 				if (!look && TimestampDifferenceExceeds(pruned, looked, PRUNE_MS))
 				{
-					prune(context);
+					for_tenants(context, "SELECT t.tenant_id FROM contactsync.tenants t", do_prune);
 					pruned = looked;
 				}
 			}
@@ -646,13 +700,14 @@ worker_main(Datum arg)
 		/* what a page brought is applied at once */
 		look |= take_answers(context, engine);
 		sync_proceed(engine);
+		look |= do_queue(context, engine);
 		if (woken())
 			look = true;
 		if (look)
 			continue;
-		if (worker_shared == NULL && (begun || !active) && sync_idle())
+		if (worker_shared == NULL && (begun || !active) && sync_idle() && queue_idle())
 			proc_exit(0);
-		wait_for_something(engine, Min(next_poll, sync_next_send()));
+		wait_for_something(engine, Min(next_poll, Min(sync_next_send(), queue_next())));
 		look = woken() || next_poll <= GetCurrentTimestamp() || TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), IDLE_MS);
 	}
 }
