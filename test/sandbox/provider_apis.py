@@ -53,6 +53,13 @@ def google(store, request):
     q = request.query
     if "personFields" not in q or "metadata" not in q["personFields"]:
         raise google_error(400, "INVALID_ARGUMENT", "personFields mask is required.")
+    one = re.fullmatch(r"/google/v1/people/c(\d+)x*", request.path)
+    if one:
+        # by a name that it had before, too
+        p = store.people.get(int(one[1]))
+        if p is None or p["deleted"]:
+            raise google_error(404, "NOT_FOUND", "Requested entity was not found.")
+        return google_person(p), None, None
     # all else has to be the same from page to page, and from token to token
     same = hashlib.md5(repr(sorted((k, v) for k, v in q.items() if k not in ("pageToken", "syncToken", "pageSize"))).encode()).hexdigest()[:8]
     since, position, upto = 0, 0, store.change
@@ -97,6 +104,12 @@ def graph_folders(store, folder, request):
 def graph(store, request):
     if 'IdType="ImmutableId"' not in request.headers.get("Prefer", ""):
         raise Refused(400, {"error": {"code": "ErrorEmulator", "message": "ids would change"}})
+    one = re.fullmatch(r"/graph/me/contacts/AAMk(\d+)(?:=|%3D)", request.path)
+    if one:
+        p = store.people.get(int(one[1]))
+        if p is None or p["deleted"]:
+            raise Refused(404, {"error": {"code": "ErrorItemNotFound", "message": "The specified object was not found in the store."}})
+        return graph_contact(p), None, None
     path = request.path.removeprefix("/graph/me/contactFolders")
     if path == "":
         return graph_folders(store, "contacts", request)
@@ -171,6 +184,13 @@ def hubspot(store, request):
         if offset + size < len(people):
             body["paging"] = {"next": {"after": str(offset + size)}}
         return body, "results", None
+    one = re.fullmatch(r"/hubspot/crm/v3/objects/contacts/(\d+)", request.path)
+    if one:
+        p, q = store.people.get(int(one[1])), request.query
+        if p is None or bool(p["deleted"]) != (q.get("archived") == "true"):
+            raise Refused(404, {"status": "error", "message": "resource not found", "category": "OBJECT_NOT_FOUND"})
+        history = [h for h in q.get("propertiesWithHistory", "").split(",") if h]
+        return hubspot_contact(p, q.get("properties", "firstname,lastname,email").split(","), history), None, None
     if request.path != "/hubspot/crm/v3/objects/contacts":
         raise Refused(404, {"status": "error", "category": "OBJECT_NOT_FOUND"})
     q = request.query
@@ -222,13 +242,16 @@ def salesforce(store, request):
             raise refuse(400, "MALFORMED_QUERY")
         since, position = 0, 0
         where = re.search(r"WHERE SystemModstamp >= (\S+)", request.query["q"])
+        one = re.search(r"WHERE Id = '(\w+)'", request.query["q"])
         if where:
             since = from_iso(where[1])
-        else:
+        elif not one:
             store.expired = 0
         people = [p for p in store.people.values() if p["modified"] >= since and (kind == "queryAll" or not p["deleted"]) and not p.get("purged")]
         if since:
             people.sort(key=lambda p: (p["modified"], p["id"]))
+        if one:
+            people = [p for p in people if salesforce_id(p) == one[1]]
         store.results.append([p["id"] for p in people])
         number = len(store.results)
     ids, size = store.results[number - 1], min(2000, store.page)
@@ -237,6 +260,14 @@ def salesforce(store, request):
     if not body["done"]:
         body["nextRecordsUrl"] = "/services/data/v60.0/query/%d-%d" % (number, position + size)
     return body, "records", "nextRecordsUrl"
+
+
+def scim_user(p):
+    return {"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "id": "u-%d" % p["id"], "userName": p["email"], "active": True,
+            "meta": {"resourceType": "User", "created": iso(p["created"]), "lastModified": iso(p["modified"])},
+            "name": {"givenName": p["first"], "familyName": p["last"]}, "title": p["title"],
+            "emails": [{"value": p["email"], "type": "work", "primary": True}], "phoneNumbers": [{"value": "tel:" + p["phone"].replace(" ", "-"), "type": "work"}],
+            "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"organization": p["company"]}}
 
 
 def scim(store, request):
@@ -249,15 +280,13 @@ def scim(store, request):
         request.extra = [("Link", ", ".join(links))]
         return {"people": [{"id": "u-%d" % p["id"], "at": p["modified"], "first": p["first"], "last": p["last"], "mail": p["email"]}
                            for p in people[(page - 1) * store.page:page * store.page]]}, "people", None
+    one = re.fullmatch(r"/scim/Users/u-(\d+)", request.path)
+    if one and int(one[1]) in store.people and not store.people[int(one[1])]["deleted"]:
+        return scim_user(store.people[int(one[1])]), None, None
     if request.path != "/scim/Users":
         raise Refused(404, {"schemas": ["urn:ietf:params:scim:api:messages:2.0:Error"], "status": "404"})
     start, count = max(int(request.query.get("startIndex", 1)), 1), int(request.query.get("count", 100))
     people = store.live()
-    items = [{"schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"], "id": "u-%d" % p["id"], "userName": p["email"], "active": True,
-              "meta": {"resourceType": "User", "created": iso(p["created"]), "lastModified": iso(p["modified"])},
-              "name": {"givenName": p["first"], "familyName": p["last"]}, "title": p["title"],
-              "emails": [{"value": p["email"], "type": "work", "primary": True}], "phoneNumbers": [{"value": "tel:" + p["phone"].replace(" ", "-"), "type": "work"}],
-              "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User": {"organization": p["company"]}}
-             for p in people[start - 1:start - 1 + min(count, store.page)]]
+    items = [scim_user(p) for p in people[start - 1:start - 1 + min(count, store.page)]]
     return {"schemas": ["urn:ietf:params:scim:api:messages:2.0:ListResponse"], "totalResults": len(people), "startIndex": start,
             "itemsPerPage": len(items), "Resources": items}, "Resources", None
