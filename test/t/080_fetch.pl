@@ -129,7 +129,8 @@ for my $fault (@faults)
 {
 	my ($mode, $expected) = @$fault;
 	control(op => 'edit', provider => 'scim', id => 1013, fields => { title => "After $mode" });
-	control(op => 'mode', provider => 'scim', mode => $mode, times => 1);
+	# libcurl itself tries once more where a connection that was used before is reset
+	control(op => 'mode', provider => 'scim', mode => $mode, times => $mode eq 'reset' ? 2 : 1);
 	fetch('scim', 'u-1013');
 	is(sql("SELECT string_agg(concat_ws('|', outcome, status, error_code), ' ' ORDER BY attempt) FROM attempts WHERE job = (SELECT max(job) FROM attempts)"),
 		"$expected done|200", "$mode: the fetch fails, and succeeds the next time");
@@ -148,8 +149,6 @@ fetch('scim', 'u-1014');
 is(sql('SELECT count(*) FROM dead_letters'), '1', 'a dead letter');
 fetch('scim', 'u-1014');
 is(sql('SELECT count(*) FROM dead_letters'), '0', 'ends with a later success');
-# a 404 of something in between proves nothing
-control(op => 'mode', provider => 'scim', mode => 'status:404:', times => 1);
 sql("ALTER SYSTEM SET contactsync.max_attempts = 2");
 $node->reload;
 $node->poll_query_until('postgres', "SELECT current_setting('contactsync.max_attempts') = '2'");
@@ -217,7 +216,6 @@ control(op => 'mode', provider => 'scim', mode => undef);
 control(op => 'release');
 sql(q{SELECT fetch_records('google', ARRAY['people/c1001'])});
 until_sql($settled, 't', 'a source that is dropped while it is read');
-is(sql(q{SELECT count(*) FROM attempts WHERE target = 'scim' AND at > now() - interval '1 s' AND outcome = 'done' AND job > (SELECT max(job) - 3 FROM attempts)}) >= 0, 1, 'leaves nothing');
 is(sql(q{SELECT count(*) FROM observations}), $count, 'and nothing of it is stored');
 is($node->safe_psql('postgres', q{SELECT count(*) FROM contactsync.fetches}), '0', 'no fetch is left');
 
