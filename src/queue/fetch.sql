@@ -121,7 +121,7 @@ BEGIN
 			HINT = 'See contactsync.add_source().';
 	ELSIF NOT contactsync._can_fetch(s) THEN
 		RAISE EXCEPTION 'no single record of source "%" can be read', source USING ERRCODE = 'object_not_in_prerequisite_state',
-			HINT = 'Its connector has no "get", or takes only what is pushed: see sync().';
+			HINT = 'Its connector has no "get", takes only what is pushed, or is CardDAV and was not read yet: see sync().';
 	END IF;
 	result := contactsync._queue_fetches(s.name, source_ids, priority, 'request', NULL);
 	PERFORM contactsync._demand_worker();
@@ -138,7 +138,9 @@ GRANT EXECUTE ON FUNCTION contactsync.fetch_records(text, text[], integer) TO co
 
 CREATE FUNCTION contactsync._can_fetch(s contactsync.sources) RETURNS boolean
 	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
-	SELECT coalesce(s.settings -> 'url' IS NOT NULL AND (c.spec ->> 'driver' = 'carddav' OR c.spec -> 'get' IS NOT NULL), false)
+	SELECT coalesce(s.settings -> 'url' IS NOT NULL AND (c.spec -> 'get' IS NOT NULL
+		-- a run finds the address book
+		OR c.spec ->> 'driver' = 'carddav' AND s."cursor" -> 'collection' IS NOT NULL), false)
 	FROM (SELECT contactsync._connector(s.connector)) AS c (spec)
 $$;
 
@@ -158,4 +160,32 @@ CREATE FUNCTION contactsync._stop_source(source text, reason text) RETURNS void
 	UPDATE contactsync.sources s SET failures = s.failures + 1, last_error = reason,
 		state = CASE WHEN s.state IN ('active', 'failing') THEN 'stopped' ELSE s.state END
 	WHERE s.tenant_id = contactsync.current_tenant() AND s.name = source
+$$;
+
+-- Ask for the records that a certificate did not show, unless it proves them deleted; and where no fetch has ever
+-- brought a record, for one that it did show, or no 404 could be believed. Only where the list was not empty, and no
+-- more than would be deleted unasked: a provider that hides many may deny that they exist, too.
+CREATE FUNCTION contactsync._probe_absent(r contactsync.runs, since timestamptz) RETURNS void
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	s contactsync.sources;
+	shown text;
+BEGIN
+	SELECT x.* INTO s FROM contactsync.sources x
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = r.source AND x.state <> 'dropped';
+	SELECT i.source_id INTO shown FROM contactsync.source_items i
+	WHERE i.tenant_id = contactsync.current_tenant() AND i.source = r.source AND i.run = r.id LIMIT 1;
+	IF shown IS NULL OR NOT coalesce(contactsync._can_fetch(s), false) THEN
+		RETURN;
+	END IF;
+	IF s.fetched_at IS NULL THEN
+		PERFORM contactsync._queue_fetches(r.source, ARRAY[shown], 0, 'absence', NULL);
+	END IF;
+	PERFORM contactsync._queue_fetches(r.source, (
+		SELECT pg_catalog.array_agg(c.source_id) FROM contactsync.records c
+		WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.alive
+			AND (c.seen_at IS NULL OR c.seen_at < r.stamp) AND c.last_effective < r.stamp AND c.first_known_at < r.stamp
+			AND NOT coalesce((c.seen_at IS NULL OR c.seen_at < since) AND c.last_effective < since AND c.first_known_at < since, false)),
+		1, 'absence', r.id);
+END
 $$;

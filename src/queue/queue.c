@@ -567,6 +567,8 @@ outcomes_stored(QueueTenant *tenant, QueueList *jobs)
 			continue;
 		}
 		job->target->ndone--;
+		if (job->ours && strcmp(job->outcome, "done") == 0)
+			job->target->proven = true;
 		free_job(job);
 	}
 	if (later > 0)
@@ -706,15 +708,21 @@ open_session(QueueTurn *t)
 {
 	StoreArray	name;
 	StrView		collection;
+	Datum		proven;
+	bool		isnull;
 
 	store_array_init(&name, TEXTOID);
 	store_array_add(&name, CStringGetTextDatum(t->target->name), false);
-	if (store_run("SELECT s.settings, contactsync._connector(s.connector), s.\"cursor\" ->> 'collection', contactsync._source_version(s.*) "
+	if (store_run("SELECT s.settings, contactsync._connector(s.connector), s.\"cursor\" ->> 'collection', contactsync._source_version(s.*), "
+				  "s.fetched_at > (SELECT pg_catalog.max(c.changed_at) FROM contactsync.connectors c "
+				  "WHERE c.tenant_id IN (s.tenant_id, '*') AND c.name = s.connector) "
 				  "FROM contactsync.sources s WHERE s.tenant_id = contactsync.current_tenant() AND s.name = ($1)[1] "
 				  "AND s.state IN ('active', 'failing')", 1, (StoreArray *[]) {&name}) == 0)
 		return;
 	collection = store_text(0, 3);
 	t->target->version = store_int8(0, 4);
+	proven = store_value(0, 5, &isnull);
+	t->target->proven = !isnull && DatumGetBool(proven);
 	t->session = sync_session_open(t->tenant->name, t->target->name, column_jsonb(1), column_jsonb(2),
 								   collection.ptr ? pnstrdup(collection.ptr, collection.len) : NULL);
 	sync_auth_renew(t->session);

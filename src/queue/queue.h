@@ -85,6 +85,7 @@ typedef struct QueueJob
 	ItemPointerData place;		/* of its row */
 	int			attempt;
 	int			priority;
+	bool		probe;			/* a run's, not somebody's who waits for it */
 	int64		run;			/* that did not show the record; 0 = none */
 	uint32		token;			/* which of the target's tokens it was sent with */
 	TimestampTz sent_at;
@@ -121,6 +122,7 @@ typedef struct QueueTarget
 	bool		open;			/* is to be opened, anew perhaps */
 	TimestampTz open_at;		/* not before */
 	int			open_failures;	/* one after the other */
+	bool		proven;			/* a fetch has brought a record */
 	bool		closed;			/* nothing more is to be sent */
 	bool		stop;			/* the credentials are refused: to be stored */
 	char	   *stop_reason;

@@ -17,7 +17,7 @@ CREATE TABLE contactsync.attempts (
 COMMENT ON TABLE contactsync.attempts IS 'Every attempt at a job of a queue, and what came of it; kept for contactsync.attempt_retention days.';
 COMMENT ON COLUMN contactsync.attempts.at IS 'When its outcome was stored.';
 COMMENT ON COLUMN contactsync.attempts.kind IS 'fetch: a read of one record, whose id in fetches is job and whose source is target.';
-COMMENT ON COLUMN contactsync.attempts.outcome IS 'done: what the record holds was taken in; gone: the source has no such record; retry: failed for now; dead: given up, see dead_letters.';
+COMMENT ON COLUMN contactsync.attempts.outcome IS 'done: what the record holds was taken in; gone: the source has no such record; unproven: it may not know any record that is asked for so; retry: failed for now; dead: given up, see dead_letters.';
 COMMENT ON COLUMN contactsync.attempts.status IS 'Of HTTP; NULL = there was no answer.';
 COMMENT ON COLUMN contactsync.attempts.latency_ms IS 'From the request to its answer.';
 ALTER TABLE contactsync.attempts OWNER TO contactsync_owner;

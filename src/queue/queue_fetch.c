@@ -6,6 +6,10 @@
  * it was asked for, and a sighting.  A record that the source does not have any more is
  * deleted as one that two certified runs did not show: inferred, so that a later
  * sighting makes the inference void.
+ *
+ * A server that knows no such requests at all answers as one that knows no such record.
+ * So a 404 is believed only of a source of which a fetch has brought some record, by the
+ * settings and the connector that it has now (sources.fetched_at).
  */
 #include "postgres.h"
 
@@ -14,6 +18,8 @@
 #include "utils/timestamp.h"
 
 #include "queue/queue.h"
+
+#define UNPROVEN_ATTEMPTS	3
 
 static void
 set_result(QueueJob *job, QueueResult result, const char *outcome, int sqlstate, const char *error)
@@ -37,8 +43,17 @@ queue_fetch_read(QueueJob *job, SyncPage *page)
 			set_result(job, QUEUE_DONE, "done", 0, NULL);
 			return;
 		case SYNC_SINGLE_GONE:
-			sync_add_row(page, job->key, "gone");
-			set_result(job, QUEUE_DONE, "gone", 0, NULL);
+			if (job->target->proven)
+			{
+				sync_add_row(page, job->key, "gone");
+				set_result(job, QUEUE_DONE, "gone", 0, NULL);
+			}
+			else if (job->probe && job->attempt >= UNPROVEN_ATTEMPTS)
+				/* nobody asked for more than what the next certificate will show */
+				set_result(job, QUEUE_DONE, "unproven", 0, NULL);
+			else
+				set_result(job, QUEUE_RETRY, "retry", ERRCODE_PROTOCOL_VIOLATION,
+						   "the provider does not know the record, and has not shown that it knows any that is asked for so");
 			return;
 		case SYNC_SINGLE_UNKNOWN:
 			break;
@@ -126,15 +141,21 @@ is_gone(const QueueJob *job)
 }
 
 static bool
-is_of_run(const QueueJob *job)
+is_proof(const QueueJob *job)
 {
-	return job->run != 0;
+	return job->outcome[0] != 'u';
 }
 
 static bool
-is_any(const QueueJob *job)
+is_of_run(const QueueJob *job)
 {
-	return true;
+	return job->run != 0 && is_proof(job);
+}
+
+static bool
+is_first(const QueueJob *job)
+{
+	return !job->target->proven && job->outcome[0] == 'd';
 }
 
 void
@@ -155,13 +176,16 @@ queue_fetch_apply(QueueList *jobs, SyncPage *page)
 	put_records(&rows, jobs, is_gone);
 	(void) store_run_rows("DELETE FROM contactsync.source_items k USING u WHERE k.tenant_id = contactsync.current_tenant() "
 						  "AND k.source = u.source AND k.source_id = u.source_id", &rows);
+	put_records(&rows, jobs, is_first);
+	(void) store_run_rows("UPDATE contactsync.sources s SET fetched_at = pg_catalog.clock_timestamp() "
+						  "FROM (SELECT DISTINCT u.source FROM u) n WHERE s.tenant_id = contactsync.current_tenant() AND s.name = n.source", &rows);
 	put_records(&rows, jobs, is_of_run);
 	(void) store_run_rows("UPDATE contactsync.runs x SET missed = GREATEST(x.missed - n.n, 0) "
 						  "FROM (SELECT u.run, pg_catalog.count(*) AS n FROM u GROUP BY u.run) n "
 						  "WHERE x.tenant_id = contactsync.current_tenant() AND x.id = n.run", &rows);
 	if (store_run("SELECT FROM contactsync.dead_fetches d WHERE d.tenant_id = contactsync.current_tenant() LIMIT 1", 0, NULL) > 0)
 	{
-		put_records(&rows, jobs, is_any);
+		put_records(&rows, jobs, is_proof);
 		(void) store_run_rows("DELETE FROM contactsync.dead_fetches d USING u WHERE d.tenant_id = contactsync.current_tenant() "
 							  "AND d.source = u.source AND d.source_id = u.source_id", &rows);
 	}

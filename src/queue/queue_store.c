@@ -398,7 +398,7 @@ claim_of(QueueTurn *turn, QueueTarget *t, TimestampTz now)
 				  "ORDER BY f.priority, f.run_at LIMIT ($2)[2] FOR UPDATE SKIP LOCKED) "
 				  "UPDATE contactsync.fetches f SET lease = ($2)[1], attempts = f.attempts + 1 "
 				  "WHERE f.tenant_id = contactsync.current_tenant() AND f.ctid = ANY (ARRAY(SELECT d.place FROM due d)) "
-				  "RETURNING f.id, f.ctid, f.source_id, f.attempts::bigint, f.priority::bigint, f.run_at, f.run",
+				  "RETURNING f.id, f.ctid, f.source_id, f.attempts::bigint, f.priority::bigint, f.run_at, f.run, f.cause = 'absence'",
 				  3, (StoreArray *[]) {&name, &numbers, &times});
 	for (uint64 row = 0; row < n; row++)
 	{
@@ -412,6 +412,7 @@ claim_of(QueueTurn *turn, QueueTarget *t, TimestampTz now)
 		job->attempt = (int) store_int8(row, 4);
 		job->priority = (int) store_int8(row, 5);
 		job->run = store_int8(row, 7);
+		job->probe = DatumGetBool(store_value(row, 8, &isnull));
 		memcpy(job->key, key.ptr, key.len);
 		queue_append(&turn->claimed, job);
 		if (job->priority > t->from_priority || (job->priority == t->from_priority && store_time(row, 6) > t->from_run_at))

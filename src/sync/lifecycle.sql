@@ -42,6 +42,7 @@ BEGIN
 	END IF;
 	UPDATE contactsync.sources s SET settings = changed, class = changed ->> 'class',
 		"cursor" = CASE WHEN NOT elsewhere THEN s."cursor" END,
+		fetched_at = CASE WHEN NOT elsewhere THEN s.fetched_at END,
 		failures = CASE WHEN elsewhere THEN 0 ELSE s.failures END,
 		last_error = CASE WHEN NOT elsewhere THEN s.last_error END,
 		next_poll_at = CASE WHEN "interval" IS NULL OR s.state IN ('paused', 'stopped') THEN NULL

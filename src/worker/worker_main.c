@@ -471,7 +471,12 @@ do_tenant(MemoryContext context, HttpEngine *engine, Work *w, bool *more)
 	if (w->fetches)
 		queue_look(w->tenant);
 	if (w->events && guc_apply)
+	{
 		fault = try_item(context, do_events, w, more);
+		/* what a run did not show may have to be asked for */
+		if (!*more)
+			queue_look(w->tenant);
+	}
 	if (w->runs && fault == NULL && (fault = try_item(context, do_start_runs, w, NULL)) != NULL)
 		sync_forget();
 	while ((run = sync_next_started()) != NULL)

@@ -216,7 +216,13 @@ class Handler(FaultyHandler):
                 if mode and items:
                     self.spoil(mode, request, body, items, following)
             except Refused as r:
-                return self.send(r.status, json.dumps(r.body).encode(), headers=r.headers)
+                refused = r
+            else:
+                refused = None
+        if refused and mode and mode.split(":")[0] in RAW_MODES:
+            return self.send_badly(mode, refused.status, json.dumps(refused.body).encode(), kind, refused.headers)
+        if refused:
+            return self.send(refused.status, json.dumps(refused.body).encode(), headers=refused.headers)
         headers = getattr(request, "extra", []) + ([("X-RateLimit-Remaining", "0"), ("X-RateLimit-Reset", "1")] if mode == "limit" else [])
         if mode and mode.split(":")[0] in RAW_MODES:
             return self.send_badly(mode, 200, json.dumps(body).encode(), kind, headers)

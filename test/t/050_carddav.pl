@@ -96,13 +96,13 @@ unlink "$dir/radicale/data/collection-root/ann/contacts/$absent" or die $!;
 system('rm', '-rf', "$dir/radicale/data/collection-root/ann/contacts/.Radicale.cache");
 ($state, $run) = run_source('direct', 1);
 is(sql("SELECT items, held_deletes FROM runs WHERE id = $run"), '0|0', 'a full read that brings nothing new is no empty list');
-is(sql(qq{SELECT alive FROM records WHERE source = 'direct' AND source_id = '$absent'}), 't', 'who is absent once lives');
-is(sql("SELECT missed FROM runs WHERE id = $run"), '1', 'and is counted');
-# with nothing but polls, the next one reads everything
-sql(q{SELECT alter_source('direct', '{"poll": "1 h"}'); UPDATE sources SET next_poll_at = clock_timestamp() WHERE name = 'direct'});
-ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$absent'}), 'who is absent twice is deleted');
-is(sql(q{SELECT kind, cause, certified, missed FROM runs WHERE source = 'direct' ORDER BY id DESC LIMIT 1}), 'full|schedule|t|0', 'by a full read that a poll made');
-sql(q{SELECT alter_source('direct', '{"poll": false}')});
+# the card itself is asked for, and that settles it
+ok($node->poll_query_until('postgres', qq{SELECT NOT alive FROM contactsync.records WHERE source = 'direct' AND source_id = '$absent'}), 'who is absent is asked for, and gone by a 404');
+is(sql("SELECT missed FROM runs WHERE id = $run"), '0', 'so that the next poll need not read everything');
+like(dav('PUT', "$book/a%20b%26c%C3%A9.vcf", card('new', 'Fetched', 'Person', 'EMAIL:new@x.org')), qr/^20[14]$/, 'a card is changed');
+is(sql("SELECT fetch_records('direct', ARRAY['a b&c\xC3\xA9.vcf'])"), '1', 'and asked for');
+ok($node->poll_query_until('postgres', q{SELECT EXISTS (SELECT FROM contactsync.records WHERE source = 'direct' AND contactsync.contact_to_jsonb(state) ->> 'first_name' = 'Fetched')}), 'a fetch brings it');
+is((run_source('direct'))[0] . sql(q{SELECT count(*) FROM records WHERE source = 'direct' AND state ->> 'first_name' = 'Fetched'}), 'succeeded1', 'and the next run agrees');
 
 # ---- groups, rubbish, no rights ----
 dav('PUT', "$book/group.vcf", join("\r\n", 'BEGIN:VCARD', 'VERSION:3.0', 'UID:g', 'N:;;;;', 'FN:Friends', 'X-ADDRESSBOOKSERVER-KIND:group', 'END:VCARD', ''));
