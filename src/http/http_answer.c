@@ -272,7 +272,7 @@ http_take_header(char *line, size_t size, size_t n, void *userp)
 				copy_value(x->content_type, sizeof(x->content_type), &h);
 			break;
 		case 14:
-			if (is_named(&h, "content-length") && read_number(&h, LONGEST_HINT, &number))
+			if (is_named(&h, "content-length") && read_number(&h, t->max_body, &number))
 				t->length = number;
 			break;
 		default:
@@ -293,11 +293,11 @@ hold(HttpTransfer *t, size_t size)
 		return true;
 	if (engine->held + size - t->held > http_memory() && engine->favoured != t)
 	{
-		if (engine->favoured != NULL &&
-			(t->exchange->version != 2 || engine->held + size - t->held > 2 * http_memory()))
-			return false;
-		if (engine->favoured == NULL)
+		/* what is out comes back, and makes room */
+		if (engine->favoured == NULL && engine->nout == 0)
 			engine->favoured = t;
+		else if (t->exchange->version != 2 || engine->held + size - t->held > 2 * http_memory())
+			return false;
 	}
 	engine->held += size - t->held;
 	t->held = size;
@@ -319,8 +319,13 @@ http_take_body(char *data, size_t size, size_t n, void *userp)
 	}
 	if (x->len + len + 1 > t->size)
 	{
-		size_t		want = Max(t->size ? t->size * 2 : t->length + 1, x->len + len + 1);
+		size_t		want = t->size ? t->size * 2 : Min(t->length, LONGEST_HINT) + 1;
 		char	   *body;
+
+		/* not more than it is, if that is what comes */
+		if (t->length >= x->len + len)
+			want = Min(want, t->length + 1);
+		want = Max(want, x->len + len + 1);
 
 		if (!hold(t, want))
 		{
@@ -404,7 +409,11 @@ http_settle(HttpTransfer *t, CURLcode code)
 			case CURLE_UNSUPPORTED_PROTOCOL:
 			case CURLE_URL_MALFORMAT:
 			case CURLE_LOGIN_DENIED:	/* a user in the URL */
-				refuse(x, "the URL is not one that the source may ask", "");
+				/* the first of them is also what an answer is that is not HTTP */
+				if (!x->sent)
+					refuse(x, "the URL is not one that the source may ask", "");
+				else
+					strlcpy(x->error, details, sizeof(x->error));
 				break;
 			case CURLE_PEER_FAILED_VERIFICATION:
 				refuse(x, "the server is not trusted", details);

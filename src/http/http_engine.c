@@ -613,6 +613,7 @@ finish(HttpEngine *engine, HttpTransfer *t, CURLcode code)
 	if (x->body == NULL)
 		x->body = http_nothing;
 	x->held = t->size;
+	engine->nout += x->held > 0;
 	engine->held = engine->held - t->held + x->held;
 	t->held = 0;
 	t->exchange = NULL;
@@ -657,6 +658,7 @@ http_free(HttpExchange *x)
 	if (x->held > 0)
 	{
 		x->engine->held -= x->held;
+		x->engine->nout--;
 		x->engine->resume |= x->engine->npaused > 0;
 		free(x->body);
 	}

@@ -103,6 +103,7 @@ struct HttpEngine
 	char	   *ca_file;		/* NULL = the system's */
 	/* memory for bodies */
 	size_t		held;
+	int			nout;			/* answers that hold some and were not given back */
 	HttpTransfer *favoured;		/* may have more than there is, so that something ends */
 	int			npaused;
 	bool		resume;			/* those paused may try again */

@@ -63,7 +63,6 @@ set_handle(HttpTransfer *t)
 	SET(CURLOPT_PROXY, "");
 	SET(CURLOPT_NETRC, (long) CURL_NETRC_IGNORED);
 	SET(CURLOPT_HTTP_VERSION, (long) CURL_HTTP_VERSION_2TLS);
-	SET(CURLOPT_PIPEWAIT, 1L);
 	SET(CURLOPT_SSLVERSION, (long) CURL_SSLVERSION_TLSv1_2);
 	SET(CURLOPT_SSL_VERIFYPEER, 1L);
 	SET(CURLOPT_SSL_VERIFYHOST, 2L);
@@ -108,6 +107,11 @@ set_request(HttpTransfer *t, const HttpRequest *r)
 	bool		ok = true;
 
 	SET(CURLOPT_URL, r->url);
+	/*
+	 * Whether a connection can be shared is known once TLS is set up, and worth
+	 * waiting for; without TLS it is not before an answer, which may take its time.
+	 */
+	SET(CURLOPT_PIPEWAIT, pg_strncasecmp(r->url, "https:", 6) == 0 ? 1L : 0L);
 	if (t->http_set != r->allow_http)
 		SET(CURLOPT_PROTOCOLS_STR, r->allow_http ? "http,https" : "https");
 	t->http_set = r->allow_http;

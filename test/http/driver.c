@@ -13,7 +13,7 @@
  *	keep / give				take answers without giving them back; give them back
  *	stat					what there is of connections, memory and time since the last
  *
- * An answer is a line "TAG name=value ... | error | body", the body up to 60 bytes.
+ * An answer is a line "TAG name=value ... | error | body", the body up to 300 bytes.
  */
 #include "postgres.h"
 
@@ -157,7 +157,7 @@ show(const HttpExchange *x)
 	static const char *const faults[] = {"answered", "refused", "too_large", "failed"};
 	static const char *const classes[] = {"fine", "transient", "rate", "auth", "permanent", "unknown"};
 
-	printf("%s fault=%s status=%d class=%s sent=%d version=%d len=%zu date=%lld retry_after=%d left=%lld reset_ms=%lld ms=%lld type=%s location=%s link=%s | %s | %.60s\n",
+	printf("%s fault=%s status=%d class=%s sent=%d version=%d len=%zu date=%lld retry_after=%d left=%lld reset_ms=%lld ms=%lld type=%s location=%s link=%s | %s | %.300s\n",
 		   (const char *) x->owner, faults[x->fault], x->status, classes[http_classify(x)], x->sent, x->version, x->len,
 		   (long long) x->date, x->retry_after, (long long) x->requests_left, (long long) x->limit_reset_ms,
 		   (long long) x->elapsed_us / 1000, x->content_type, x->location, x->link, x->error, x->body);
@@ -206,6 +206,16 @@ work(int n, int64 ms)
 	}
 }
 
+static int
+not_taken(void)
+{
+	int			n = engine->nactive + engine->nwaiting;
+
+	for (HttpTransfer *t = engine->done; t; t = t->next)
+		n++;
+	return n;
+}
+
 static void
 stat(void)
 {
@@ -243,10 +253,10 @@ main(void)
 		else if (strcmp(line, "cancel") == 0)
 		{
 			/* what is dropped never comes back */
-			int			before = engine->nactive + engine->nwaiting;
+			int			before = not_taken();
 
 			http_cancel(engine, find_tag(rest));
-			under_way -= before - engine->nactive - engine->nwaiting;
+			under_way -= before - not_taken();
 		}
 		else if (strcmp(line, "wait") == 0)
 			work(INT_MAX, *rest ? atoi(rest) : 120000);
