@@ -2,12 +2,12 @@
  * contact_map.c
  *		A provider's JSON to ours, by a mapping that is data.
  *
- * A mapping has the shape of a contact.  A string that starts with "$" is an
- * SQL/JSON path into the payload, any other value stands for itself; an array for
- * a single field holds paths, of which the first counts that finds something.  A
- * list holds templates of elements, and a template with "$each" is repeated for
- * every item that this path finds, which is then the "$" of its other members;
- * with "$split", for every part of a text.
+ * A mapping has the shape of a contact.  What stands for a value is told in
+ * contact_value.c; an array for a single field holds such, of which the first counts
+ * that finds something.  A list holds templates of elements, and a template with
+ * "$each" is repeated for every item that this path finds, which is then the "$" of
+ * its other members; with "$split", for every part of a text.  In metadata, "$rest"
+ * stands for all members of the payload that it does not except.
  *
  * A mapped snapshot speaks only about the fields that its mapping names.
  */
@@ -22,124 +22,7 @@
 
 #include "compat.h"
 #include "contact/contact.h"
-
-static bool
-is_path(const JsonbValue *v)
-{
-	return v->type == jbvString && v->val.string.len > 0 && v->val.string.val[0] == '$';
-}
-
-static Jsonb *
-as_jsonb(const JsonbValue *v)
-{
-	return JsonbValueToJsonb((JsonbValue *) v);
-}
-
-/* Everything a path finds, as a JSON array. */
-static Jsonb *
-find_all(const JsonbValue *path, Jsonb *payload)
-{
-	char	   *text = pnstrdup(path->val.string.val, path->val.string.len);
-	Datum		compiled = DirectFunctionCall1(jsonpath_in, CStringGetDatum(text));
-	Datum		empty = DirectFunctionCall1(jsonb_in, CStringGetDatum("{}"));
-
-	return DatumGetJsonbP(DirectFunctionCall4(jsonb_path_query_array, JsonbPGetDatum(payload),
-											  compiled, empty, BoolGetDatum(true)));
-}
-
-/* A chain of plain member names, the common case, needs no path engine. */
-static bool
-plain_chain(const JsonbValue *path)
-{
-	const char *p = path->val.string.val;
-	int			len = path->val.string.len;
-
-	for (int i = 1; i < len; i++)
-	{
-		if (p[i] == '.' && i + 1 < len && p[i + 1] != '.')
-			continue;
-		if (i == 1 || !((p[i] >= 'a' && p[i] <= 'z') || (p[i] >= 'A' && p[i] <= 'Z') ||
-						p[i] == '_' || (p[i - 1] != '.' && p[i] >= '0' && p[i] <= '9')))
-			return false;
-	}
-	return true;
-}
-
-/* The first thing a path finds; false if there is none. */
-bool
-contact_map_find(const JsonbValue *path, Jsonb *payload, JsonbValue *result)
-{
-	if (plain_chain(path))
-	{
-		const char *p = path->val.string.val + 1;
-		const char *end = path->val.string.val + path->val.string.len;
-		JsonbContainer *at = &payload->root;
-		JsonbValue *found;
-
-		if (p == end || JB_ROOT_IS_SCALAR(payload))
-			goto general;
-		for (;;)
-		{
-			const char *dot = memchr(p + 1, '.', end - p - 1);
-			const char *stop = dot ? dot : end;
-
-			if (!JsonContainerIsObject(at))
-				goto general;	/* lax mode looks into arrays */
-			found = getKeyJsonValueFromContainer(at, p + 1, stop - p - 1, NULL);
-			if (found == NULL)
-				return false;
-			if (dot == NULL)
-			{
-				*result = *found;
-				return true;
-			}
-			if (found->type != jbvBinary)
-				return false;
-			at = found->val.binary.data;
-			p = dot;
-		}
-	}
-general:
-	{
-		Jsonb	   *all = find_all(path, payload);
-		JsonbValue *first = getIthJsonbValueFromContainer(&all->root, 0);
-
-		if (first == NULL)
-			return false;
-		*result = *first;
-		return true;
-	}
-}
-
-/* pushJsonbValue unpacks a nested value only where it is binary. */
-static void
-push(JsonbParseState **state, JsonbIteratorToken seq, JsonbValue *v)
-{
-	if (v->type == jbvArray || v->type == jbvObject)
-	{
-		Jsonb	   *whole = JsonbValueToJsonb(v);
-
-		v = palloc(sizeof(JsonbValue));
-		v->type = jbvBinary;
-		v->val.binary.data = &whole->root;
-		v->val.binary.len = VARSIZE(whole) - VARHDRSZ;
-	}
-	(void) pushJsonbValue(state, seq, v);
-}
-
-/* Numbers where a contact has text: telephone numbers and ids, mostly. */
-static void
-to_text(JsonbValue *v)
-{
-	if (v->type == jbvNumeric)
-	{
-		char	   *s = DatumGetCString(DirectFunctionCall1(numeric_out, NumericGetDatum(v->val.numeric)));
-
-		v->type = jbvString;
-		v->val.string.val = s;
-		v->val.string.len = strlen(s);
-	}
-}
+#include "contact/contact_value.h"
 
 static bool
 key_is(const JsonbValue *key, const char *name)
@@ -164,20 +47,20 @@ map_element(const JsonbValue *template, Jsonb *payload, JsonbParseState **state,
 		JsonbValue	found = *template;
 		Jsonb	   *all;
 
-		if (!is_path(template))
+		if (!contact_value_is_path(template))
 		{
-			push(state, WJB_ELEM, &found);
+			contact_value_push(state, WJB_ELEM, &found);
 			return;
 		}
-		all = find_all(template, payload);
+		all = contact_value_find_all(template, payload);
 		for (int i = 0; i < JB_ROOT_COUNT(all); i++)
 		{
 			found = *getIthJsonbValueFromContainer(&all->root, i);
 			*spoken = true;
 			if (found.type == jbvNull)
 				continue;
-			to_text(&found);
-			push(state, WJB_ELEM, &found);
+			contact_value_to_text(&found);
+			contact_value_push(state, WJB_ELEM, &found);
 		}
 		return;
 	}
@@ -195,15 +78,15 @@ map_element(const JsonbValue *template, Jsonb *payload, JsonbParseState **state,
 			continue;
 		keys[n] = key;
 		values[n] = v;
-		if (is_path(&v))
+		if (contact_value_is_found(&v))
 		{
-			if (!contact_map_find(&v, payload, &values[n]))
+			if (!contact_value_find(&v, payload, &values[n]))
 				continue;
 			*spoken = true;
 			if (values[n].type == jbvNull ||
 				(values[n].type == jbvString && values[n].val.string.len == 0))
 				continue;
-			to_text(&values[n]);
+			contact_value_to_text(&values[n]);
 			any = true;
 		}
 		n++;
@@ -213,8 +96,8 @@ map_element(const JsonbValue *template, Jsonb *payload, JsonbParseState **state,
 	(void) pushJsonbValue(state, WJB_BEGIN_OBJECT, NULL);
 	for (int i = 0; i < n; i++)
 	{
-		push(state, WJB_KEY, &keys[i]);
-		push(state, WJB_VALUE, &values[i]);
+		contact_value_push(state, WJB_KEY, &keys[i]);
+		contact_value_push(state, WJB_VALUE, &values[i]);
 	}
 	(void) pushJsonbValue(state, WJB_END_OBJECT, NULL);
 }
@@ -241,7 +124,7 @@ map_parts(const JsonbValue *template, const JsonbValue *text, const JsonbValue *
 		while (part.val.string.len > 0 && part.val.string.val[part.val.string.len - 1] == ' ')
 			part.val.string.len--;
 		if (part.val.string.len > 0)
-			map_element(template, as_jsonb(&part), state, spoken);
+			map_element(template, contact_value_jsonb(&part), state, spoken);
 		p = stop + separator->val.string.len;
 	}
 }
@@ -270,7 +153,7 @@ map_list(const JsonbValue *templates, Jsonb *payload, JsonbParseState **state, b
 		}
 		if (each && each->type == jbvString)
 		{
-			Jsonb	   *all = find_all(each, payload);
+			Jsonb	   *all = contact_value_find_all(each, payload);
 			int			n = JB_ROOT_COUNT(all);
 
 			for (int i = 0; i < n; i++)
@@ -282,7 +165,7 @@ map_list(const JsonbValue *templates, Jsonb *payload, JsonbParseState **state, b
 				if (split && item->type == jbvString)
 					map_parts(&v, item, split, state, spoken);
 				else
-					map_element(&v, as_jsonb(item), state, spoken);
+					map_element(&v, contact_value_jsonb(item), state, spoken);
 			}
 		}
 		else
@@ -299,26 +182,56 @@ is_list(const JsonbValue *key)
 	return field >= 0 && CF_IS_LIST(field);
 }
 
-/* What the first of some paths finds that finds something; null only if no other does. */
+/* Nothing that would be worth a key. */
 static bool
-find_first(JsonbContainer *paths, Jsonb *payload, JsonbValue *result)
+is_empty(const JsonbValue *v)
 {
-	bool		any = false;
+	return v->type == jbvNull || (v->type == jbvString && v->val.string.len == 0) ||
+		(v->type == jbvBinary && JsonContainerSize(v->val.binary.data) == 0);
+}
 
-	for (int i = 0; i < JsonContainerSize(paths); i++)
+/* All members of an object of the payload, less some, as {prefix}{name}. */
+static void
+map_rest(JsonbContainer *rest, Jsonb *payload, JsonbParseState **state)
+{
+	JsonbValue *of = getKeyJsonValueFromContainer(rest, "of", 2, NULL);
+	JsonbValue *prefix = getKeyJsonValueFromContainer(rest, "prefix", 6, NULL);
+	JsonbValue *except = getKeyJsonValueFromContainer(rest, "except", 6, NULL);
+	JsonbIterator *it;
+	JsonbValue	object;
+	JsonbValue	v;
+
+	if (of)
 	{
-		JsonbValue *path = getIthJsonbValueFromContainer(paths, i);
-		JsonbValue	found;
-
-		if (path->type != jbvString || !is_path(path) || !contact_map_find(path, payload, &found))
-			continue;
-		if (!any || found.type != jbvNull)
-			*result = found;
-		any = true;
-		if (found.type != jbvNull)
-			return true;
+		if (!contact_map_find(of, payload, &object))
+			return;
 	}
-	return any;
+	else
+	{
+		object.type = jbvBinary;
+		object.val.binary.data = &payload->root;
+	}
+	if (object.type != jbvBinary || !JsonContainerIsObject(object.val.binary.data))
+		return;
+	it = JsonbIteratorInit(object.val.binary.data);
+	(void) JsonbIteratorNext(&it, &v, true);
+	while (JsonbIteratorNext(&it, &v, true) == WJB_KEY)
+	{
+		JsonbValue	name = v;
+
+		(void) JsonbIteratorNext(&it, &v, true);
+		if (is_empty(&v) || (except && findJsonbValueFromContainer(except->val.binary.data, JB_FARRAY, &name)))
+			continue;
+		if (prefix)
+		{
+			char	   *text = psprintf("%.*s%.*s", prefix->val.string.len, prefix->val.string.val, name.val.string.len, name.val.string.val);
+
+			name.val.string.val = text;
+			name.val.string.len = strlen(text);
+		}
+		contact_value_push(state, WJB_KEY, &name);
+		contact_value_push(state, WJB_VALUE, &v);
+	}
 }
 
 /*
@@ -346,11 +259,11 @@ contact_map(Jsonb *map, Jsonb *payload, bool patch)
 		{
 			JsonbValue	found;
 
-			if (!find_first(v.val.binary.data, payload, &found))
+			if (!contact_value_find_first(v.val.binary.data, payload, &found))
 				continue;
-			to_text(&found);
-			push(&state, WJB_KEY, &key);
-			push(&state, WJB_VALUE, &found);
+			contact_value_to_text(&found);
+			contact_value_push(&state, WJB_KEY, &key);
+			contact_value_push(&state, WJB_VALUE, &found);
 		}
 		else if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data))
 		{
@@ -359,16 +272,16 @@ contact_map(Jsonb *map, Jsonb *payload, bool patch)
 
 			if (patch && !spoken)
 				continue;
-			push(&state, WJB_KEY, &key);
-			push(&state, WJB_VALUE, elements);
+			contact_value_push(&state, WJB_KEY, &key);
+			contact_value_push(&state, WJB_VALUE, elements);
 		}
-		else if (v.type == jbvBinary)
+		else if (v.type == jbvBinary && key_is(&key, "metadata"))
 		{
-			/* metadata: key by key */
+			/* key by key */
 			JsonbIterator *members = JsonbIteratorInit(v.val.binary.data);
 			JsonbValue	m;
 
-			push(&state, WJB_KEY, &key);
+			contact_value_push(&state, WJB_KEY, &key);
 			(void) pushJsonbValue(&state, WJB_BEGIN_OBJECT, NULL);
 			(void) JsonbIteratorNext(&members, &m, true);
 			while ((token = JsonbIteratorNext(&members, &m, true)) == WJB_KEY)
@@ -377,11 +290,16 @@ contact_map(Jsonb *map, Jsonb *payload, bool patch)
 				JsonbValue	found;
 
 				(void) JsonbIteratorNext(&members, &m, true);
-				found = m;
-				if (is_path(&m) && !contact_map_find(&m, payload, &found))
+				if (key_is(&name, "$rest"))
+				{
+					map_rest(m.val.binary.data, payload, &state);
 					continue;
-				push(&state, WJB_KEY, &name);
-				push(&state, WJB_VALUE, &found);
+				}
+				found = m;
+				if (contact_value_is_found(&m) && !contact_value_find(&m, payload, &found))
+					continue;
+				contact_value_push(&state, WJB_KEY, &name);
+				contact_value_push(&state, WJB_VALUE, &found);
 			}
 			(void) pushJsonbValue(&state, WJB_END_OBJECT, NULL);
 		}
@@ -389,14 +307,14 @@ contact_map(Jsonb *map, Jsonb *payload, bool patch)
 		{
 			JsonbValue	found = v;
 
-			if (is_path(&v))
+			if (contact_value_is_found(&v))
 			{
-				if (!contact_map_find(&v, payload, &found))
+				if (!contact_value_find(&v, payload, &found))
 					continue;
-				to_text(&found);
+				contact_value_to_text(&found);
 			}
-			push(&state, WJB_KEY, &key);
-			push(&state, WJB_VALUE, &found);
+			contact_value_push(&state, WJB_KEY, &key);
+			contact_value_push(&state, WJB_VALUE, &found);
 		}
 	}
 	return JsonbValueToJsonb(pushJsonbValue(&state, WJB_END_OBJECT, NULL));
@@ -423,7 +341,9 @@ contact_map_coverage(Jsonb *map, ContactClaims *mask)
 		int			field = contact_field_lookup(v.val.string.val, v.val.string.len);
 
 		(void) JsonbIteratorNext(&it, &v, true);
-		if (field == CF_METADATA && v.type == jbvBinary && JsonContainerIsObject(v.val.binary.data))
+		/* what "$rest" stands for, nobody can say beforehand: such a snapshot speaks about all of metadata */
+		if (field == CF_METADATA && v.type == jbvBinary && JsonContainerIsObject(v.val.binary.data) &&
+			getKeyJsonValueFromContainer(v.val.binary.data, "$rest", 5, NULL) == NULL)
 		{
 			int			n = JsonContainerSize(v.val.binary.data);
 			JsonbIterator *members = JsonbIteratorInit(v.val.binary.data);

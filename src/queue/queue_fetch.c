@@ -82,14 +82,15 @@ put_events(StoreRows *rows, QueueList *jobs, SyncPage *page)
 			continue;
 		for (int row = job->first_row; row < job->first_row + job->nrows; row++)
 		{
-			text	   *kind = DatumGetTextPP(page->kinds.values[row]);
-			bool		gone = VARSIZE_ANY_EXHDR(kind) == 4;
-			bool		patch = VARSIZE_ANY_EXHDR(kind) == 5;
+			char	   *kind = TextDatumGetCString(page->kinds.values[row]);
+			bool		gone = strcmp(kind, "gone") == 0;
+			bool		merged = strcmp(kind, "merged") == 0;
+			bool		patch = strcmp(kind, "patch") == 0;
 			StoreArray *plain[] = {&page->created, &page->modified, &page->payloads};
 
 			store_put(rows, CStringGetTextDatum(job->target->name));
 			store_put(rows, page->ids.values[row]);
-			store_put(rows, gone ? CStringGetTextDatum("delete") : page->kinds.values[row]);
+			store_put(rows, gone ? CStringGetTextDatum("delete") : merged ? CStringGetTextDatum("merge") : page->kinds.values[row]);
 			store_put(rows, page->versions.nulls[row] ? TimestampTzGetDatum(job->sent_at) : page->versions.values[row]);
 			/* what changed at a moment comes before the state as of that moment */
 			store_put(rows, Int64GetDatum(patch ? -1 : 0));
@@ -100,7 +101,7 @@ put_events(StoreRows *rows, QueueList *jobs, SyncPage *page)
 				else
 					store_put(rows, plain[i]->values[row]);
 			}
-			if (gone)
+			if (gone || merged)
 				store_put_null(rows);
 			else
 				store_put(rows, TimestampTzGetDatum(job->sent_at));
@@ -168,7 +169,7 @@ queue_fetch_apply(QueueList *jobs, SyncPage *page)
 						  "sighted, inferred, run, failed_at, error_code, error) "
 						  "SELECT u.source, u.source_id, u.kind, u.version, u.seq, u.created, u.modified, u.payload, u.sighted, u.inferred, u.run, "
 						  "CASE WHEN u.fault IS NOT NULL THEN pg_catalog.clock_timestamp() END, "
-						  "CASE WHEN u.fault IS NOT NULL THEN '22P02' END, u.fault FROM u WHERE NOT u.inferred "
+						  "CASE WHEN u.fault IS NOT NULL THEN '22P02' END, u.fault FROM u WHERE NOT (u.inferred OR u.kind = 'merge') "
 						  "OR (SELECT true FROM contactsync.source_items k WHERE k.tenant_id = contactsync.current_tenant() "
 						  "AND k.source = u.source AND k.source_id = u.source_id) "
 						  "OR (SELECT c.alive FROM contactsync.records c WHERE c.tenant_id = contactsync.current_tenant() "

@@ -8,7 +8,7 @@ CREATE FUNCTION contactsync._is_webhook_scheme(name text) RETURNS boolean
 CREATE FUNCTION contactsync._connector_rules() RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	WITH item AS (SELECT '{"id": "path", "version": "path", "created": "path", "modified": "path", "deleted": "path",
-			"payload": "path", "replaces": "path", "history": "path"}'::jsonb AS rules),
+			"into": "path", "payload": "path", "replaces": "path", "history": "path"}'::jsonb AS rules),
 	rate AS (SELECT '{"requests": "count", "per": "interval"}'::jsonb AS rules),
 	step AS (SELECT '{
 			"method": ["GET", "POST"], "path": "template", "query": "templates", "headers": "templates", "body": "body",
@@ -202,11 +202,28 @@ BEGIN
 				'title', 'birthday', 'note', 'photo', 'emails', 'phones', 'addresses', 'urls', 'tags', 'metadata'])
 			OR pg_catalog.jsonb_typeof(e.value) <> ALL (CASE
 				WHEN e.key = 'metadata' THEN ARRAY['object']
-				WHEN e.key IN ('emails', 'phones', 'addresses', 'urls', 'tags') THEN ARRAY['array'] ELSE ARRAY['string', 'array'] END) THEN
+				WHEN e.key IN ('emails', 'phones', 'addresses', 'urls', 'tags') THEN ARRAY['array'] ELSE ARRAY['string', 'array', 'object'] END)
+			OR (pg_catalog.jsonb_typeof(e.value) = 'object' AND e.key <> 'metadata' AND NOT e.value ?| ARRAY['$value', '$date', '$join', '$first']) THEN
 			RAISE EXCEPTION 'invalid connector: no such field, or not of its form' USING ERRCODE = 'invalid_parameter_value',
 				DETAIL = 'JSON path: $.map.' || e.key,
 				HINT = 'A single field is mapped by a path or an array of them, a list by an array of templates, metadata by an object of paths.';
 		END IF;
+	END LOOP;
+	SELECT k.key INTO bad FROM pg_catalog.jsonb_path_query(spec -> 'map', 'strict $.** ? (@.type() == "object")') o, pg_catalog.jsonb_object_keys(o) k (key)
+	WHERE k.key LIKE '$%' AND k.key <> ALL (ARRAY['$each', '$split', '$value', '$date', '$date_parts', '$join', '$first', '$rest']) LIMIT 1;
+	IF bad IS NOT NULL THEN
+		RAISE EXCEPTION 'invalid connector: there is no "%"', bad USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.map',
+			HINT = 'Values may be told by $value, $date, $date_parts, $join and $first, lists by $each and $split, and the rest of metadata by $rest.';
+	END IF;
+	IF pg_catalog.jsonb_typeof(spec #> '{map,metadata,$rest}') <> 'object' THEN
+		RAISE EXCEPTION 'invalid connector: expected an object' USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.map.metadata.$rest';
+	END IF;
+	FOR e IN SELECT r.key, CASE WHEN rule.key IS NULL THEN 'unknown member' ELSE contactsync._check_member(rule.value, r.value, NULL) END AS fault FROM pg_catalog.jsonb_each(spec #> '{map,metadata,$rest}') r
+		LEFT JOIN pg_catalog.jsonb_each('{"prefix": "text", "of": "path", "except": "texts"}') rule ON rule.key = r.key
+		WHERE rule.key IS NULL OR contactsync._check_member(rule.value, r.value, NULL) IS NOT NULL LIMIT 1
+	LOOP
+		RAISE EXCEPTION 'invalid connector: %', e.fault USING ERRCODE = 'invalid_parameter_value',
+			DETAIL = 'JSON path: $.map.metadata.$rest.' || e.key;
 	END LOOP;
 	FOR e IN SELECT p #>> '{}' AS path FROM pg_catalog.jsonb_path_query(spec -> 'map', 'strict $.** ? (@.type() == "string" && @ starts with "$")') p LOOP
 		BEGIN

@@ -46,7 +46,7 @@ BEGIN
 		FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds), pg_catalog.unnest(payloads), pg_catalog.unnest(faults))
 			AS u (id, kind, payload, fault)
 		LEFT JOIN contactsync.records r ON r.tenant_id = contactsync.current_tenant() AND r.source = run.source AND r.source_id = u.id
-		WHERE u.kind IN ('snapshot', 'gone', 'delete') AND u.fault IS NULL
+		WHERE u.kind IN ('snapshot', 'gone', 'delete', 'merged') AND u.fault IS NULL
 	LOOP
 		shown := NULL;
 		IF item.kind = 'snapshot' THEN

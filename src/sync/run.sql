@@ -246,8 +246,8 @@ CREATE FUNCTION contactsync._restart_run(run bigint) RETURNS void
 	WHERE x.tenant_id = contactsync.current_tenant() AND x.id = run AND x.state = 'running'
 $$;
 
--- A page: its events, who was seen, and where the run stands after it. An item of kind 'gone' is a delete if
--- the source ever showed it. What a partition has no longer is no delete if another one showed it since.
+-- A page: its events, who was seen, and where the run stands after it. An item of kind 'gone' is a delete, and one
+-- of kind 'merged' a merge, if the source ever showed it. What a partition has no longer is no delete if another one showed it since.
 CREATE FUNCTION contactsync._store_page(run bigint, ids text[], kinds text[], versions timestamptz[], created timestamptz[],
 	modified timestamptz[], payloads jsonb[], etags text[], faults text[], progress jsonb, part text) RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
@@ -262,7 +262,7 @@ BEGIN
 	WITH stored AS (
 		INSERT INTO contactsync.inbox AS i (source, source_id, kind, version, seq, created, source_modified, payload, sighted, run,
 			failed_at, error_code, error)
-		SELECT r.source, u.id, CASE u.kind WHEN 'gone' THEN 'delete' ELSE u.kind END, coalesce(u.version, r.stamp),
+		SELECT r.source, u.id, CASE u.kind WHEN 'gone' THEN 'delete' WHEN 'merged' THEN 'merge' ELSE u.kind END, coalesce(u.version, r.stamp),
 			CASE WHEN u.version IS NULL THEN (r.attempt::bigint << 48) + (r.pages::bigint << 20) + u.i
 				-- what changed at a moment comes before the state as of that moment
 				WHEN u.kind = 'patch' THEN -1 ELSE 0 END,
@@ -275,22 +275,22 @@ BEGIN
 			pg_catalog.unnest(faults)) WITH ORDINALITY
 			AS u (id, kind, version, created, modified, payload, fault, i)
 		LEFT JOIN (SELECT g.id, pg_catalog.max(g.i) AS i FROM ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds))
-			WITH ORDINALITY AS g (id, kind, i) WHERE g.kind IN ('gone', 'delete') GROUP BY g.id) t ON t.id = u.id
-		WHERE (u.kind <> 'gone'
+			WITH ORDINALITY AS g (id, kind, i) WHERE g.kind IN ('gone', 'delete', 'merged') GROUP BY g.id) t ON t.id = u.id
+		WHERE (u.kind NOT IN ('gone', 'merged')
 			OR EXISTS (SELECT FROM contactsync.source_items k
 				WHERE k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id)
 			OR EXISTS (SELECT FROM contactsync.records c
 				WHERE c.tenant_id = contactsync.current_tenant() AND c.source = r.source AND c.source_id = u.id AND c.alive))
-			AND NOT (_store_page.part IS NOT NULL AND u.kind IN ('gone', 'delete') AND EXISTS (SELECT FROM contactsync.source_items k
+			AND NOT (_store_page.part IS NOT NULL AND u.kind IN ('gone', 'delete', 'merged') AND EXISTS (SELECT FROM contactsync.source_items k
 				WHERE k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id AND k.part <> _store_page.part))
 		ORDER BY u.i RETURNING i.id, i.kind, i.failed_at)
-	SELECT pg_catalog.max(s.id) FILTER (WHERE s.failed_at IS NULL), pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE s.kind = 'delete')
+	SELECT pg_catalog.max(s.id) FILTER (WHERE s.failed_at IS NULL), pg_catalog.count(*), pg_catalog.count(*) FILTER (WHERE s.kind IN ('delete', 'merge'))
 	INTO last, n, gone FROM stored s;
 	IF r.cause = 'reconcile' THEN
 		PERFORM contactsync._note_drift(r, ids, kinds, payloads, faults);
 	END IF;
 	DELETE FROM contactsync.source_items k USING ROWS FROM (pg_catalog.unnest(ids), pg_catalog.unnest(kinds)) AS u (id, kind)
-	WHERE u.kind IN ('gone', 'delete') AND k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id
+	WHERE u.kind IN ('gone', 'delete', 'merged') AND k.tenant_id = contactsync.current_tenant() AND k.source = r.source AND k.source_id = u.id
 		AND (k.part IS NULL OR k.part = _store_page.part);
 	INSERT INTO contactsync.source_items AS i (source, source_id, run, etag, part)
 	SELECT r.source, u.id, CASE r.kind WHEN 'full' THEN r.id END, pg_catalog.max(u.etag), _store_page.part

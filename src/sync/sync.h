@@ -36,7 +36,7 @@
 typedef struct SyncPage
 {
 	StoreArray	ids;			/* text */
-	StoreArray	kinds;			/* text: snapshot, delete, or gone: delete if it was known */
+	StoreArray	kinds;			/* text: snapshot, patch, delete, or where it was known gone: delete, merged: merge */
 	StoreArray	versions;		/* timestamptz; NULL = the run's stamp */
 	StoreArray	created;		/* timestamptz */
 	StoreArray	modified;		/* timestamptz: last modification, where that is not the version */

@@ -149,22 +149,44 @@ add_history(const SyncStep *step, Jsonb *item, const char *id, SyncPage *page)
 	}
 }
 
-/* Ids that an item had before. */
+/* {"into": id} */
+static Datum
+merged_into(const char *id)
+{
+	return sync_object(1, (const char *const[]) {"into"}, (const char *const[]) {id});
+}
+
+static void
+add_merged(SyncPage *page, const char *old, const char *id)
+{
+	if (old == NULL || old[0] == '\0' || strcmp(old, id) == 0)
+		return;
+	sync_add_row(page, old, "merged");
+	set_last(&page->payloads, merged_into(id));
+}
+
+/* Ids that an item had before, or of those that were merged into it: an array, or a text with semicolons. */
 static void
 add_replaced(const SyncStep *step, Jsonb *item, const char *id, SyncPage *page)
 {
 	JsonbValue	v;
+	char	   *text;
 
 	if (!sync_find(step->item.replaces, item, &v))
 		return;
 	if (v.type == jbvBinary && JsonContainerIsArray(v.val.binary.data))
 	{
 		for (int i = 0; i < JsonContainerSize(v.val.binary.data); i++)
+			add_merged(page, sync_scalar_text(getIthJsonbValueFromContainer(v.val.binary.data, i)), id);
+	}
+	else if ((text = sync_scalar_text(&v)) != NULL)
+	{
+		for (char *next, *at = text; at; at = next)
 		{
-			char	   *old = sync_scalar_text(getIthJsonbValueFromContainer(v.val.binary.data, i));
-
-			if (old && old[0] && strcmp(old, id) != 0)
-				sync_add_row(page, old, "gone");
+			next = strchr(at, ';');
+			if (next)
+				*next++ = '\0';
+			add_merged(page, at, id);
 		}
 	}
 }
@@ -174,24 +196,29 @@ sync_add_item(const SyncStep *step, Jsonb *item, SyncPage *page, TimestampTz *ne
 {
 	JsonbValue	v;
 	char	   *id;
+	char	   *into = NULL;
 	bool		deleted;
 	TimestampTz time;
 
 	if (!sync_find(step->item.id, item, &v) || (id = sync_scalar_text(&v)) == NULL || id[0] == '\0')
 		sync_bad_answer("has an item without an id");
 	deleted = sync_find(step->item.deleted, item, &v) && !(v.type == jbvBool && !v.val.boolean);
+	if (deleted && sync_find(step->item.into, item, &v) && (into = sync_scalar_text(&v)) != NULL && strcmp(into, id) == 0)
+		into = NULL;
 	if (!deleted)
 	{
 		add_history(step, item, id, page);
 		add_replaced(step, item, id, page);
 	}
-	sync_add_row(page, id, !deleted ? "snapshot" : step->only_known ? "gone" : "delete");
+	sync_add_row(page, id, !deleted ? "snapshot" : into ? "merged" : step->only_known ? "gone" : "delete");
 
 	if (add_time(page, &page->versions, step->item.version, item, "the version of the item is not a time", &time))
 		*newest = Max(*newest, time);
 	(void) add_time(page, &page->created, step->item.created, item, "the creation time of the item is not a time", &time);
 	(void) add_time(page, &page->modified, step->item.modified, item, "the modification time of the item is not a time", &time);
-	if (step->item.payload == NULL || deleted)
+	if (into)
+		set_last(&page->payloads, merged_into(into));
+	else if (step->item.payload == NULL || deleted)
 		set_last(&page->payloads, JsonbPGetDatum(item));
 	else if (sync_find(step->item.payload, item, &v))
 		set_last(&page->payloads, JsonbPGetDatum(JsonbValueToJsonb(&v)));

@@ -46,6 +46,7 @@ static const TextMember item_texts[] = {
 	{"item", "created", offsetof(SyncItem, created)},
 	{"item", "modified", offsetof(SyncItem, modified)},
 	{"item", "deleted", offsetof(SyncItem, deleted)},
+	{"item", "into", offsetof(SyncItem, into)},
 	{"item", "payload", offsetof(SyncItem, payload)},
 	{"item", "replaces", offsetof(SyncItem, replaces)},
 	{"item", "history", offsetof(SyncItem, history)},

@@ -48,6 +48,7 @@ typedef struct SyncItem
 	char	   *created;
 	char	   *modified;
 	char	   *deleted;
+	char	   *into;			/* of one that is deleted since it was merged into another */
 	char	   *payload;
 	char	   *replaces;
 	char	   *history;

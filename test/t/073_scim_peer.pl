@@ -94,12 +94,12 @@ is(run_source('idp'), 'succeeded - full request certified', 'is read');
 same('idp', 'with the others');
 is_deeply(decode_json(sql("SELECT to_jsonb(contact #- '{_provenance}') FROM (SELECT contact::text::jsonb AS contact FROM directory WHERE first_name = 'Zo\xC3\xAB') d")),
 	{ first_name => "Zo\x{eb}", middle_name => 'Q.', last_name => "\x{c5}ngstr\x{f6}m", prefix => 'Dr.', suffix => 'III', nickname => 'Zo', title => 'CTO', company => 'Acme', department => 'R&D',
-	photo => 'https://scim.example/zoe.png', urls => [ { url => 'https://scim.example/zoe' } ],
+	photo => 'https://scim.example/zoe.png', urls => [ { url => 'https://scim.example/zoe', type => 'profile' } ],
 	emails => [ { address => 'zoe@home.example', type => 'home' }, { address => 'zoe@scim.example', type => 'work', primary => JSON::PP::true } ],
 	phones => [ { number => '+46-70-174-06-05', type => 'mobile', primary => JSON::PP::true }, { number => '+46-8-123-456-78', type => 'work' } ],
 	addresses => [ { street => 'Storgatan 1', city => 'Stockholm', region => 'S', postal_code => '111 22', country => 'SE', type => 'work' } ],
 	metadata => { scim_user_name => 'zoe', scim_active => JSON::PP::true, scim_display_name => "Zo\x{eb} Q. \x{c5}ngstr\x{f6}m", scim_external_id => 'x7', scim_user_type => 'Employee', scim_locale => 'sv-SE',
-		scim_timezone => 'Europe/Stockholm', scim_ims => [ { value => 'zoe', type => 'xmpp' } ], scim_employee_number => '42', scim_cost_center => 'c1', scim_division => 'd1', scim_manager => 'm1' } },
+		scim_timezone => 'Europe/Stockholm', scim_ims => [ { value => 'zoe', type => 'xmpp' } ], scim_employee_number => '42', scim_cost_center => 'c1', scim_division => 'd1', scim_manager => 'm1', scim_preferredLanguage => 'sv' } },
 	'with all there is of her');
 is(sql(q{SELECT normalize_phone(p.x ->> 'number') FROM directory, LATERAL jsonb_array_elements(phones) p (x) WHERE nickname = 'Zo' ORDER BY 1}), "+46701740605\n+46812345678", 'and numbers that can be dialled');
 is(sql(q{SELECT count(*) FROM directory WHERE last_name = 'Madame X' AND first_name IS NULL}), '1', 'who has no name but the one that is shown has that');
