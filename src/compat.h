@@ -84,6 +84,24 @@ extern PGDLLEXPORT void _PG_init(void);
 #define CreateWaitEventSetIn(context_, n_)	CreateWaitEventSet((context_), (n_))
 #endif
 
+/* Needs access/genam.h. */
+#if PG_VERSION_NUM >= 180000
+#define index_beginscan_of(rel_, index_, snapshot_, nkeys_)	index_beginscan((rel_), (index_), (snapshot_), NULL, (nkeys_), 0)
+#else
+#define index_beginscan_of(rel_, index_, snapshot_, nkeys_)	index_beginscan((rel_), (index_), (snapshot_), (nkeys_), 0)
+#endif
+
+/* What table_tuple_update() says about index entries, and to make them. */
+#if PG_VERSION_NUM >= 160000
+#define update_kind				TU_UpdateIndexes
+#define insert_index_tuples(info_, slot_, estate_, update_) \
+	ExecInsertIndexTuples((info_), (slot_), (estate_), (update_), false, NULL, NIL, false)
+#else
+#define update_kind				bool
+#define insert_index_tuples(info_, slot_, estate_, update_) \
+	ExecInsertIndexTuples((info_), (slot_), (estate_), (update_), false, NULL, NIL)
+#endif
+
 #if PG_VERSION_NUM < 180000
 #define pg_noreturn		__attribute__((noreturn))
 #endif

@@ -2,7 +2,9 @@
  * store.h
  *		Between the tables and the pure algorithms.
  *
- *	store_rows.c		rows to structs and arrays of parameters
+ *	store_rows.c		statements: kept plans, arrays and rows as parameters
+ *	store_table.c		rows of one table, found by key and written, without one
+ *	store_record.c		records and observations, from rows and to rows
  *	store_mapping.c		payloads as their source's connector reads them
  *	store_claims.c		what an observation claims
  *	store_remap.c		the same by another mapping: remap()
@@ -59,8 +61,11 @@ typedef struct StoreRecord
 	Contact    *stored_state;	/* m.state and m.cleared as they are stored; NULL = none */
 	Contact    *stored_cleared;
 	bool		many_per_source;	/* its source may hold a person more than once */
+	struct StoreFound *found;	/* where it was read from; NULL = it is not stored */
+	HeapTuple	tuple;
 	/* what a batch did to it */
 	int64		cause_id;		/* last inbox row that touched it */
+	bool		whole;			/* more than its head was read */
 	bool		changed;
 	bool		sighted;		/* seen_at has moved */
 	bool		refold;
@@ -75,19 +80,6 @@ typedef struct StoreRecord
 	StrView		was_merged_into;	/* m.merged_into before the batch */
 	bool		reborn;			/* by the batch it became somebody else's */
 } StoreRecord;
-
-/* The columns that store_read_record reads, of records r and sources s. */
-#define STORE_RECORD_COLUMNS	STORE_RECORD_COLUMNS_OF("s.class", "coalesce(s.settings -> 'duplicates' = 'true', false)")
-/* The same with expressions for what is the source's. */
-#define STORE_RECORD_COLUMNS_OF(class_, many_) \
-	"r.id, r.source, r.source_id, " class_ ", r.contact_id, r.alive, r.zombie, " \
-	"r.created, r.deleted_at, r.version, r.source_modified, r.seen_at, r.gone_at, r.last_effective, r.last_raw, r.last_seq, " \
-	"r.last_digest, r.same_version_conflicts, r.names, r.state, r.covered, r.uncovered, r.merged_into, " \
-	many_ ", r.cleared, r.reused_at, r.horizon"
-#define STORE_SOURCE_JOIN \
-	" CROSS JOIN LATERAL (SELECT x.* FROM contactsync.sources x " \
-	"WHERE x.tenant_id = contactsync.current_tenant() AND x.name = r.source OFFSET 0) AS s "
-#define STORE_RECORD_NCOLS	27
 
 /*
  * The distinct values of a parameter, as the relation u (x) to start a join from,
@@ -112,16 +104,97 @@ typedef struct StoreColumn
 	Oid			type;			/* InvalidOid = contact */
 } StoreColumn;
 
+typedef struct StoreTable StoreTable;
+
 typedef struct StoreRows
 {
 	TupleDesc	desc;
+	MemoryContext context;
 	Tuplestorestate *tuples;
+	/* of store_rows_for() and store_rows_over() */
+	const char *table;
+	const StoreColumn *columns;
+	bool		over;
+	Relation	rel;
+	StoreTable *direct;			/* NULL = by a statement */
+	HeapTuple	old;			/* what the row that is put next replaces */
 	MemoryContext scratch;		/* for the values of a row, while it is put */
 	int			n;
 	int			column;			/* the next one */
 	Datum		values[STORE_MAX_COLUMNS];
 	bool		nulls[STORE_MAX_COLUMNS];
 } StoreRows;
+
+/*
+ * Rows that were found by their keys.  store_found_row() looks at one of them, whose
+ * columns are then to be had by their number in the list that was asked for.
+ */
+#define STORE_MAX_KEYS		3
+
+typedef struct StoreFound
+{
+	int64		n;
+	TupleDesc	desc;
+	HeapTuple  *tuples;			/* in the order of the keys */
+	int		   *which;			/* parallel: the key, by its place */
+	AttrNumber *columns;
+	Datum	   *values;
+	bool	   *nulls;
+} StoreFound;
+
+/* store_table.c: keys are those of an index after the tenant's; NULL finds nothing */
+extern StoreFound *store_find(const char *table, const char *index, const char *const *columns, int ncolumns,
+							  int nkeys, StoreArray **keys);
+/* Of the index's first key, from one value to another. */
+extern StoreFound *store_find_between(const char *table, const char *index, const char *const *columns, int ncolumns,
+									  StoreArray *from, StoreArray *to);
+extern void store_found_row(StoreFound *found, int64 i);
+extern StrView store_found_text(const StoreFound *found, int column);
+
+static inline Datum
+store_found_value(const StoreFound *found, int column, bool *isnull)
+{
+	*isnull = found->nulls[found->columns[column] - 1];
+	return found->values[found->columns[column] - 1];
+}
+
+static inline int64
+store_found_int8(const StoreFound *found, int column)
+{
+	bool		isnull;
+	Datum		d = store_found_value(found, column, &isnull);
+
+	return isnull ? 0 : DatumGetInt64(d);
+}
+
+static inline int64
+store_found_time(const StoreFound *found, int column)	/* NULL = MERGE_TIME_MIN */
+{
+	bool		isnull;
+	Datum		d = store_found_value(found, column, &isnull);
+
+	return isnull ? MERGE_TIME_MIN : DatumGetInt64(d);
+}
+
+static inline bool
+store_found_bool(const StoreFound *found, int column)
+{
+	bool		isnull;
+	Datum		d = store_found_value(found, column, &isnull);
+
+	return !isnull && DatumGetBool(d);
+}
+
+/*
+ * Rows for a table, or over rows of it that were found: the first column is their
+ * key, and what the columns do not say stays as it is.  They go there with store_write().
+ */
+extern void store_rows_for(StoreRows *rows, const char *table, const StoreColumn *columns, int ncolumns);
+extern void store_rows_over(StoreRows *rows, const char *table, const StoreColumn *columns, int ncolumns);
+extern void store_write(StoreRows *rows);
+extern void store_table_put(StoreRows *rows);	/* for store_put */
+/* Remove the rows at these places; how many were still there, none if it takes a statement. */
+extern uint64 store_remove(const char *table, const StoreArray *places);
 
 /* store_rows.c */
 extern Oid	store_contact_type(void);
@@ -134,6 +207,7 @@ extern void store_array_add_time(StoreArray *a, int64 t);	/* MERGE_TIME_MIN = NU
  * must; returns what held before, to be set again in PG_FINALLY.
  */
 extern bool store_set_read_only(bool read_only);
+extern bool store_is_read_only(void);
 /* Run a statement (a literal: its plan is kept) with arrays as parameters. */
 extern uint64 store_run(const char *sql, int nargs, StoreArray **args);
 extern void store_rows_init(StoreRows *rows, const StoreColumn *columns, int ncolumns);
@@ -151,23 +225,56 @@ extern int64 store_int8(uint64 row, int col);
 extern int64 store_time(uint64 row, int col);	/* NULL = MERGE_TIME_MIN */
 extern StrView *store_names(uint64 row, int col, int *n);
 extern MergeKind store_kind(StrView s);
-extern void store_read_record(uint64 row, StoreRecord *r);
-/*
- * The same in three parts: names, coverage and the state as stored are the rest;
- * only the last sets m.state and m.cleared, which most need not.
- */
-extern void store_read_record_head(uint64 row, StoreRecord *r);
-extern void store_read_record_rest(uint64 row, StoreRecord *r);
-extern void store_deform_state(StoreRecord *r);
-extern void store_read_observation(uint64 row, MergeObservation *o, int64 *record_id);
-/* All observations of some records, ordered by record. */
-extern uint64 store_load_observations(StoreArray *record_ids);
+extern StrView *store_texts(Datum array, int *n);
 extern void store_policy(MergePolicy *policy);
 extern Datum store_covers_array(const ContactClaims *claims);
 extern StrView store_covers_text(const ContactClaims *claims);
 extern StrView store_coverage_text(const MergeCoverage *coverage);
 extern Datum store_coverage_array(const MergeCoverage *coverage);
 extern void store_covers_parse(Datum covers, ContactClaims *claims);
+
+/* store_record.c */
+/* What resolution needs to know of a source. */
+typedef struct StoreSource
+{
+	StrView		name;
+	StrView		source_class;
+	bool		many_per_source;
+} StoreSource;
+
+/* A record's observations. */
+typedef struct StoreHistory
+{
+	int64		record_id;
+	int			n;
+	MergeObservation *observations;
+} StoreHistory;
+
+/* By record id; without those that came too late. */
+typedef struct StoreHistories
+{
+	int			n;
+	StoreHistory *histories;
+	MergeObservation *observations;
+} StoreHistories;
+
+/* An array of uuid or int8 without its NULLs, sorted, each value once. */
+extern StoreArray store_distinct(const StoreArray *a);
+/* By id, each of them once; states are read only as they are stored. */
+extern StoreRecord *store_records_by_id(const StoreArray *ids, int *n);
+/* By contact, source and source id. */
+extern StoreRecord **store_records_by_contact(const StoreArray *contacts, int *n);
+/*
+ * Into the places that the names have, without what is their source's; of those
+ * found, store_read_rest() reads names, coverage and states.
+ */
+extern void store_records_by_name(StoreArray *sources, StoreArray *source_ids, StoreRecord *records);
+extern void store_read_rest(StoreRecord *r);
+/* Set m.state and m.cleared, which most need not. */
+extern void store_deform_state(StoreRecord *r);
+/* Write records that have changed, or were seen. */
+extern void store_save_records(StoreRecord *records, int nrecords);
+extern StoreHistories store_load_histories(const StoreArray *record_ids);
 
 /* store_mapping.c: how the payloads of a source are to be read */
 typedef struct StoreMapping
@@ -229,8 +336,6 @@ extern bool store_asserts_more(const MergeObservation *o, const StoreRecord *r, 
 extern void store_note_evidence(const MergeObservation *o, const StoreRecord *r, StoreEvidence *evidence);
 /* Write it, and note in the records which keys they had, where it is given anew. */
 extern void store_save_evidence(StoreEvidence *evidence, StoreRecord *records, int nrecords);
-/* Write records that have changed, or were seen. */
-extern void store_save_records(StoreRecord *records, int nrecords);
 /*
  * store_fold.c: add an observation to its record in place of a refold; false if that
  * is not possible.
@@ -308,8 +413,8 @@ extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *c
 /* After a batch: the contacts, and those of the records that are alone. */
 extern void store_resolve_batch(StoreArray *contacts, StoreArray *causes, StoreRecord *records, int nrecords);
 extern void store_input(const StoreRecord *r, MergeInput *in);
-/* The inputs of one contact from the current result, from row on; next row. */
-extern uint64 store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs);
+/* The inputs of one contact from its records, which are sorted by contact; next place. */
+extern int	store_inputs(StoreRecord **records, int n, int from, pg_uuid_t *contact, MergeInput **inputs, int *ninputs);
 extern void store_decisions(const MergePolicy *policy, StoreArray *record_ids, MergeDecision **decisions, int *ndecisions,
 							int64 ***members);
 /* One contact of the records about which these decisions are. */

@@ -377,12 +377,11 @@ compact_batch(int64 before, int limit, int64 *after, int64 *replaced)
 	Replacement out;
 	MergePolicy policy;
 	StoreRecord *records;
-	SPITupleTable *rows;
-	MergeObservation *obs;
+	StoreHistories h;
 	int64		total = 0;
 	uint64		n;
-	uint64		nrecords;
-	uint64		r = 0;
+	int			nrecords;
+	int			r = 0;
 
 	store_array_init(&position, INT8OID);
 	store_array_add(&position, Int64GetDatum(*after), false);
@@ -412,29 +411,20 @@ compact_batch(int64 before, int limit, int64 *after, int64 *replaced)
 		return false;
 
 	store_policy(&policy);
-	nrecords = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "id", "r") STORE_SOURCE_JOIN
-						 "ORDER BY r.id", 1, (StoreArray *[]) {&ids});
-	records = palloc0(sizeof(StoreRecord) * Max(nrecords, 1));
-	for (uint64 i = 0; i < nrecords; i++)
-		store_read_record(i, &records[i]);
-	n = store_load_observations(&ids);
-	rows = SPI_tuptable;
-	obs = palloc_extended(sizeof(MergeObservation) * Max(n, 1), MCXT_ALLOC_HUGE);
-	for (uint64 row = 0; row < n;)
+	records = store_records_by_id(&ids, &nrecords);
+	h = store_load_histories(&ids);
+	for (int k = 0; k < h.n; k++)
 	{
-		int64		id = store_int8(row, 1);
-		int			k = 0;
+		const StoreHistory *history = &h.histories[k];
 
 		CHECK_FOR_INTERRUPTS();
-		for (; row < n && store_int8(row, 1) == id; row++)
-			store_read_observation(row, &obs[k++], &id);
 		/* both are sorted by record */
-		while (r < nrecords && records[r].id != id)
+		while (r < nrecords && records[r].id != history->record_id)
 			r++;
 		if (r == nrecords)
-			elog(ERROR, "record " INT64_FORMAT " is missing", id);
-		compact_record(&policy, &records[r], obs, k, before, &out);
-		SPI_tuptable = rows;
+			elog(ERROR, "record " INT64_FORMAT " is missing", history->record_id);
+		store_deform_state(&records[r]);
+		compact_record(&policy, &records[r], history->observations, history->n, before, &out);
 	}
 	write_replacement(&out);
 	*replaced += out.gone_record.n;

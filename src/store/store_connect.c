@@ -117,8 +117,8 @@ static void
 load_members(Walk *w)
 {
 	StoreLinks *links = w->links;
-	uint64		rows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "id", "r") STORE_SOURCE_JOIN,
-								 1, (StoreArray *[]) {&w->record_ids});
+	int			rows;
+	StoreRecord *records = store_records_by_id(&w->record_ids, &rows);
 
 	if (links->n + rows > w->max)
 	{
@@ -127,18 +127,16 @@ load_members(Walk *w)
 			repalloc_huge(links->members, sizeof(StoreRecord) * w->max) :
 			palloc_extended(sizeof(StoreRecord) * w->max, MCXT_ALLOC_HUGE);
 	}
-	for (uint64 row = 0; row < rows; row++)
+	for (int i = 0; i < rows; i++)
 	{
-		StoreRecord *r = &links->members[links->n++];
-		bool		isnull;
+		const StoreRecord *r = &records[i];
 
-		store_read_record_head(row, r);
-		store_read_record_rest(row, r);
-		store_array_add(&w->sources, store_value(row, 2, &isnull), false);
-		store_array_add(&w->source_ids, store_value(row, 3, &isnull), false);
+		links->members[links->n++] = *r;
+		store_array_add_text(&w->sources, r->source);
+		store_array_add_text(&w->source_ids, r->source_id);
 		if (r->m.merged_into.ptr == NULL)
 			continue;
-		store_array_add(&w->into_sources, store_value(row, 2, &isnull), false);
+		store_array_add_text(&w->into_sources, r->source);
 		store_array_add_text(&w->into_ids, r->m.merged_into);
 	}
 }

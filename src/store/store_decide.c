@@ -182,14 +182,16 @@ Datum
 store_seen_sql(PG_FUNCTION_ARGS)
 {
 	MergePolicy policy;
-	MergeInput *inputs;
+	StoreRecord **rows;
+	int			nrows;
+	MergeInput *inputs = NULL;
 	MergeDecision cell = {0};
 	StoreArray	contact;
 	uint8	  (*seen)[MERGE_DIGEST_LEN];
 	Datum	   *values;
 	ArrayType  *result;
 	pg_uuid_t	id;
-	int			ninputs;
+	int			ninputs = 0;
 	int			nseen;
 	MemoryContext caller = CurrentMemoryContext;
 
@@ -200,10 +202,9 @@ store_seen_sql(PG_FUNCTION_ARGS)
 		refuse_cell("\"%.*s\" is no field that can be decided about", text_view(PG_GETARG_DATUM(1)));
 	store_array_init(&contact, UUIDOID);
 	store_array_add(&contact, PG_GETARG_DATUM(0), false);
-	(void) store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN
-					 "WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = ($1)[1] "
-					 "ORDER BY r.source, r.source_id", 1, (StoreArray *[]) {&contact});
-	(void) store_inputs(0, &id, &inputs, &ninputs);
+	rows = store_records_by_contact(&contact, &nrows);
+	if (nrows > 0)
+		(void) store_inputs(rows, nrows, 0, &id, &inputs, &ninputs);
 	merge_seen(&policy, inputs, ninputs, &cell, &seen, &nseen);
 
 	values = palloc(sizeof(Datum) * Max(nseen, 1));

@@ -238,7 +238,7 @@ save_assertions(const StoreEvidence *evidence, const StoreRecord *records, int n
 		said[last].since = Min(said[last].since, said[i].since);
 		said[last].mobile |= said[i].mobile;
 	}
-	store_rows_init(&fresh, columns, lengthof(columns));
+	store_rows_for(&fresh, "identities", columns, lengthof(columns));
 	store_rows_init(&others, columns, lengthof(columns));
 	for (int i = 0; i <= last; i++)
 	{
@@ -249,8 +249,7 @@ save_assertions(const StoreEvidence *evidence, const StoreRecord *records, int n
 		store_put_time(rows, said[i].since);
 		store_put(rows, BoolGetDatum(said[i].mobile));
 	}
-	store_run_rows("INSERT INTO contactsync.identities (key, record_id, first_version, mobile) "
-				   "SELECT u.key, u.record_id, u.first_version, u.mobile FROM u", &fresh);
+	store_write(&fresh);
 	store_run_rows("INSERT INTO contactsync.identities AS i (key, record_id, first_version, mobile) "
 				   "SELECT u.key, u.record_id, u.first_version, u.mobile FROM u "
 				   "ON CONFLICT (tenant_id, key, record_id) DO UPDATE SET "

@@ -100,6 +100,8 @@ store_explain_sql(PG_FUNCTION_ARGS)
 	MergeResult result;
 	StoreArray	contact;
 	StoreArray	records;
+	StoreRecord **rows;
+	int			nrows;
 	int64	  **members;
 	pg_uuid_t	id;
 	int			ninputs;
@@ -128,17 +130,18 @@ store_explain_sql(PG_FUNCTION_ARGS)
 	store_array_init(&contact, UUIDOID);
 	store_array_add(&contact, PG_GETARG_DATUM(0), PG_ARGISNULL(0));
 	store_array_init(&records, INT8OID);
-	if (store_run("SELECT " STORE_RECORD_COLUMNS " FROM contactsync.records r" STORE_SOURCE_JOIN
-				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.contact_id = ("
-				  "SELECT h.contact_id FROM contactsync.contact_aliases a, contactsync.records h "
+	/* any of its ids */
+	if (store_run("SELECT h.contact_id FROM contactsync.contact_aliases a, contactsync.records h "
 				  "WHERE a.tenant_id = contactsync.current_tenant() AND a.id = ($1)[1] "
-				  "AND h.tenant_id = a.tenant_id AND h.id = a.record_id) "
-				  "ORDER BY r.source, r.source_id", 1, (StoreArray *[]) {&contact}) == 0)
+				  "AND h.tenant_id = a.tenant_id AND h.id = a.record_id", 1, (StoreArray *[]) {&contact}) == 1)
+		contact.values[0] = store_value(0, 1, &contact.nulls[0]);
+	rows = store_records_by_contact(&contact, &nrows);
+	if (nrows == 0)
 		ereport(ERROR,
 				(errcode(ERRCODE_NO_DATA_FOUND),
 				 errmsg("contact does not exist"),
 				 errhint("contactsync.find() finds contacts by mail address, phone number or external id.")));
-	(void) store_inputs(0, &id, &inputs, &ninputs);
+	(void) store_inputs(rows, nrows, 0, &id, &inputs, &ninputs);
 	for (int i = 0; i < ninputs; i++)
 		store_array_add(&records, Int64GetDatum(inputs[i].record_id), false);
 	store_decisions(&policy, &records, &decisions, &ndecisions, &members);

@@ -189,8 +189,7 @@ void
 store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 {
 	StoreArray	ids;
-	MergeObservation *obs;
-	uint64		n;
+	StoreHistories h;
 	int			r = 0;
 
 	store_array_init(&ids, INT8OID);
@@ -209,28 +208,25 @@ store_fold(StoreRecord *records, int nrecords, StoreEvidence *evidence)
 	}
 	if (ids.n == 0)
 		return;
-	n = store_load_observations(&ids);
-	obs = palloc_extended(sizeof(MergeObservation) * Max(n, 1), MCXT_ALLOC_HUGE);
-	for (uint64 row = 0; row < n;)
+	h = store_load_histories(&ids);
+	for (int k = 0; k < h.n; k++)
 	{
-		int64		id = store_int8(row, 1);
+		MergeObservation *obs = h.histories[k].observations;
+		int			nobs = h.histories[k].n;
 		MergeObservation *own;
-		int			k = 0;
 
 		CHECK_FOR_INTERRUPTS();
-		for (; row < n && store_int8(row, 1) == id; row++)
-			store_read_observation(row, &obs[k++], &id);
 		/* which is the next one, where records are sorted by id */
-		while (records[r].id != id)
+		while (records[r].id != h.histories[k].record_id)
 			r = (r + 1) % nrecords;
-		store_fold_one(&records[r], obs, k);
-		if (records[r].restamped || may_be_less(obs, k))
+		store_fold_one(&records[r], obs, nobs);
+		if (records[r].restamped || may_be_less(obs, nobs))
 		{
 			if (!records[r].restamped)
-				store_array_add(&evidence->anew, Int64GetDatum(id), false);
+				store_array_add(&evidence->anew, Int64GetDatum(records[r].id), false);
 			records[r].restamped = true;
-			own = store_own_claims(&records[r], obs, k);
-			for (int i = 0; i < k; i++)
+			own = store_own_claims(&records[r], obs, nobs);
+			for (int i = 0; i < nobs; i++)
 				if (merge_observation_after(&own[i], &records[r].m.reused))
 					store_note_evidence(&own[i], &records[r], evidence);
 		}
@@ -241,15 +237,14 @@ void
 store_refold(StoreArray *record_ids, int64 cause_id, bool restamp, StoreRecord **records, int *nrecords)
 {
 	StoreEvidence evidence;
-	uint64		n = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "id", "r") STORE_SOURCE_JOIN,
-							  1, (StoreArray *[]) {record_ids});
+	int			n;
 
-	*records = palloc0(sizeof(StoreRecord) * Max(n, 1));
-	for (uint64 i = 0; i < n; i++)
+	*records = store_records_by_id(record_ids, &n);
+	for (int i = 0; i < n; i++)
 	{
 		StoreRecord *r = &(*records)[i];
 
-		store_read_record(i, r);
+		store_deform_state(r);
 		r->changed = r->refold = true;
 		r->restamped = restamp;
 		r->cause_id = cause_id;

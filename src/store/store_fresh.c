@@ -172,7 +172,7 @@ find_merged(const StoreRecord *records, int nrecords, bool *merged)
 void
 store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *evidence)
 {
-	static const StoreColumn columns[] = {{"id", UUIDOID}, {"record_id", INT8OID}, {"reused_at", TIMESTAMPTZOID}};
+	static const StoreColumn columns[] = {{"id", UUIDOID}, {"record_id", INT8OID}, {"minted_for", INT8OID}, {"reused_at", TIMESTAMPTZOID}};
 	StoreRows	aliases;
 	int64	   *company;
 	int			ncompany;
@@ -185,7 +185,7 @@ store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *eviden
 		return;
 	company = find_company(evidence, &ncompany);
 	find_merged(records, nrecords, merged);
-	store_rows_init(&aliases, columns, lengthof(columns));
+	store_rows_for(&aliases, "contact_aliases", columns, lengthof(columns));
 	for (int i = 0; i < nrecords; i++)
 	{
 		StoreRecord *r = &records[i];
@@ -196,8 +196,8 @@ store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *eviden
 		r->contact_id = store_mint();
 		store_put(&aliases, UUIDPGetDatum(&r->contact_id));
 		store_put(&aliases, Int64GetDatum(r->id));
+		store_put(&aliases, Int64GetDatum(r->id));
 		store_put_time(&aliases, r->m.reused.effective);
 	}
-	store_run_rows("INSERT INTO contactsync.contact_aliases (id, record_id, minted_for, reused_at) "
-				   "SELECT u.id, u.record_id, u.record_id, u.reused_at FROM u", &aliases);
+	store_write(&aliases);
 }

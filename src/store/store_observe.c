@@ -216,17 +216,9 @@ begin_records(StoreRecord *records, int nrecords, Event **events, int nevents)
 	}
 }
 
-/* The records of events, which are sorted by record; what is stored of them. */
-typedef struct Records
-{
-	int			n;
-	StoreRecord *records;
-	SPITupleTable *rows;
-	int64	   *row;			/* by record; -1 = it is new, or has been read */
-} Records;
-
-static void
-load_records(Event **events, int nevents, Records *result)
+/* The records of events, which are sorted by record, with what is stored of them. */
+static StoreRecord *
+load_records(Event **events, int nevents, int *nrecords)
 {
 	StoreArray	sources;
 	StoreArray	ids;
@@ -245,47 +237,28 @@ load_records(Event **events, int nevents, Records *result)
 		}
 		events[i]->record = n - 1;
 	}
-	result->n = n;
-	result->records = records = palloc0(sizeof(StoreRecord) * Max(n, 1));
-	result->row = palloc(sizeof(int64) * Max(n, 1));
-	for (int i = 0; i < n; i++)
-		result->row[i] = -1;
+	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
+	store_records_by_name(&sources, &ids, records);
+	begin_records(records, n, events, nevents);
 	/* what is the source's is known from its mapping */
-	n = store_run("SELECT " STORE_RECORD_COLUMNS_OF("NULL::pg_catalog.text", "false") ", u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) "
-				  "WITH ORDINALITY AS u (source, source_id, i) CROSS JOIN LATERAL (SELECT x.* FROM contactsync.records x "
-				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.source = u.source AND x.source_id = u.source_id "
-				  "OFFSET 0) AS r",
-				  2, (StoreArray *[]) {&sources, &ids});
-	for (int i = 0; i < n; i++)
-	{
-		int64		k = store_int8(i, STORE_RECORD_NCOLS + 1) - 1;
-
-		store_read_record_head(i, &records[k]);
-		result->row[k] = i;
-	}
-	result->rows = SPI_tuptable;
-	begin_records(records, result->n, events, nevents);
 	for (int i = 0; i < nevents; i++)
 	{
 		records[events[i]->record].source_class = events[i]->mapping->source_class;
 		records[events[i]->record].many_per_source = events[i]->mapping->many_per_source;
 	}
+	*nrecords = n;
+	return records;
 }
 
 /* Read all of a record that something new is said of. */
 static void
-read_record(Records *records, int i)
+read_record(StoreRecord *r)
 {
-	StoreRecord *r = &records->records[i];
-
-	if (records->row[i] >= 0)
-	{
-		SPI_tuptable = records->rows;
-		store_read_record_rest(records->row[i], r);
-		store_deform_state(r);
-		r->was_uncovered = r->m.uncovered;
-		records->row[i] = -1;
-	}
+	if (r->fresh || r->whole)
+		return;
+	store_read_rest(r);
+	r->was_uncovered = r->m.uncovered;
+	r->whole = true;
 }
 
 static bool
@@ -354,19 +327,19 @@ sort_events(Event **events, int nevents)
 static void
 find_known(Event **events, int nevents, StoreRecord *records)
 {
+	static const char *const columns[] = {"received_at", "tolerance", "effective"};
 	StoreArray	record;
 	StoreArray	digest;
-	StoreArray	index;
+	int		   *index = palloc(sizeof(int) * nevents);
 	StoreArray	moved_record;
 	StoreArray	moved_digest;
 	StoreArray	received;
 	StoreArray	tolerance;
 	StoreArray	effective;
-	uint64		n;
+	StoreFound *found;
 
 	store_array_init(&record, INT8OID);
 	store_array_init(&digest, BYTEAOID);
-	store_array_init(&index, INT4OID);
 	store_array_init(&moved_record, INT8OID);
 	store_array_init(&moved_digest, BYTEAOID);
 	store_array_init(&received, TIMESTAMPTZOID);
@@ -379,26 +352,22 @@ find_known(Event **events, int nevents, StoreRecord *records)
 		events[i]->stored = i == 0 || !same_observation(events[i - 1], events[i]);
 		if (!events[i]->stored || r->m.last.effective == MERGE_TIME_MIN)
 			continue;
+		index[record.n] = i;
 		store_array_add(&record, Int64GetDatum(r->id), false);
 		store_array_add(&digest, PointerGetDatum(cstring_to_text_with_len((char *) events[i]->o.digest, MERGE_DIGEST_LEN)), false);
-		store_array_add(&index, Int32GetDatum(i), false);
 	}
 	if (record.n == 0)
 		return;
-	n = store_run("SELECT u.i, o.received_at, o.tolerance, o.effective "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
-				  "AS u (record_id, digest, i) CROSS JOIN LATERAL (SELECT x.* FROM contactsync.observations x "
-				  "WHERE x.tenant_id = contactsync.current_tenant() AND x.record_id = u.record_id AND x.digest = u.digest "
-				  "OFFSET 0) AS o",
-				  3, (StoreArray *[]) {&record, &digest, &index});
-	for (uint64 row = 0; row < n; row++)
+	found = store_find("observations", "observations_pkey", columns, lengthof(columns), 2, (StoreArray *[]) {&record, &digest});
+	for (int64 row = 0; row < found->n; row++)
 	{
-		bool		isnull;
-		Event	   *e = events[DatumGetInt32(store_value(row, 1, &isnull))];
+		Event	   *e = events[index[found->which[row]]];
 		StoreRecord *r = &records[e->record];
+		bool		isnull;
 
+		store_found_row(found, row);
 		e->stored = false;
-		if (!earlier_receipt(e, store_time(row, 2), interval_usecs(store_value(row, 3, &isnull))))
+		if (!earlier_receipt(e, store_found_time(found, 0), interval_usecs(store_found_value(found, 1, &isnull))))
 			continue;
 		/* nothing is moved to before what was compacted */
 		if (r->horizon != MERGE_TIME_MIN && e->o.effective <= r->horizon)
@@ -408,7 +377,7 @@ find_known(Event **events, int nevents, StoreRecord *records)
 		store_array_add_time(&received, e->received);
 		store_array_add(&tolerance, usecs_interval(e->tolerance), false);
 		store_array_add_time(&effective, e->o.effective);
-		if (e->o.effective == store_time(row, 4))
+		if (e->o.effective == store_found_time(found, 2))
 			continue;
 		r->changed = r->refold = r->restamped = true;
 		r->cause_id = Max(r->cause_id, e->inbox_id);
@@ -485,7 +454,7 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 
 	find_known(events, nevents, records);
 	find_late(events, nevents, records);
-	store_rows_init(&rows, columns, lengthof(columns));
+	store_rows_for(&rows, "observations", columns, lengthof(columns));
 	for (int i = 0; i < nevents; i++)
 	{
 		Event	   *e = events[i];
@@ -531,13 +500,7 @@ store_observations(Event **events, int nevents, StoreRecord *records)
 		/* what is late is kept, and no more */
 		e->stored = !e->late;
 	}
-	store_run_rows("INSERT INTO contactsync.observations "
-				   "(record_id, kind, version, effective, seq, digest, created, source_modified, "
-				   "inferred, claims, covers, payload, run, inbox_id, received_at, tolerance, merged_into, origins, late, coverage, changed) "
-				   "SELECT u.record_id, u.kind, u.version, u.effective, u.seq, u.digest, u.created, u.source_modified, "
-				   "u.inferred, u.claims, u.covers, u.payload, u.run, u.inbox_id, u.received_at, u.tolerance, u.merged_into, "
-				   "u.origins, u.late, u.coverage, u.changed FROM u",
-				   &rows);
+	store_write(&rows);
 }
 
 /*
@@ -560,141 +523,6 @@ note_sighting(const Event *e, StoreRecord *r)
 		r->refold = true;
 		r->cause_id = Max(r->cause_id, e->inbox_id);
 	}
-}
-
-/* What is written of records. */
-static const StoreColumn record_columns[] = {
-	{"id", INT8OID}, {"source", TEXTOID}, {"source_id", TEXTOID}, {"contact_id", UUIDOID},
-	{"alive", BOOLOID}, {"zombie", BOOLOID}, {"created", TIMESTAMPTZOID}, {"deleted_at", TIMESTAMPTZOID},
-	{"version", TIMESTAMPTZOID}, {"source_modified", TIMESTAMPTZOID}, {"seen_at", TIMESTAMPTZOID},
-	{"gone_at", TIMESTAMPTZOID}, {"last_effective", TIMESTAMPTZOID}, {"last_raw", TIMESTAMPTZOID},
-	{"last_seq", INT8OID}, {"last_digest", BYTEAOID}, {"same_version_conflicts", INT4OID},
-	{"names", TEXTARRAYOID}, {"state", InvalidOid}, {"covered", TEXTARRAYOID}, {"uncovered", TEXTARRAYOID},
-	{"cleared", InvalidOid}, {"merged_into", TEXTOID}, {"reused_at", TIMESTAMPTZOID}
-};
-
-static Datum
-names_array(const StoreRecord *r)
-{
-	Datum	   *names = palloc(sizeof(Datum) * Max(r->nnames, 1));
-
-	for (int i = 0; i < r->nnames; i++)
-		names[i] = PointerGetDatum(cstring_to_text_with_len(r->names[i].ptr, r->names[i].len));
-	return PointerGetDatum(construct_array(names, r->nnames, TEXTOID, -1, false, TYPALIGN_INT));
-}
-
-static void
-put_record(StoreRows *rows, StoreRecord *r)
-{
-	MemoryContext context = MemoryContextSwitchTo(rows->scratch);
-
-	store_put(rows, Int64GetDatum(r->id));
-	store_put_text(rows, r->source);
-	store_put_text(rows, r->source_id);
-	if (r->has_contact)
-		store_put(rows, UUIDPGetDatum(&r->contact_id));
-	else
-		store_put_null(rows);
-	store_put(rows, BoolGetDatum(r->m.alive));
-	store_put(rows, BoolGetDatum(r->m.zombie));
-	store_put_time(rows, r->m.created);
-	store_put_time(rows, r->m.deleted_at);
-	store_put_time(rows, r->m.version);
-	store_put_time(rows, r->m.modified);
-	store_put_time(rows, r->m.sightings.seen_at);
-	store_put_time(rows, r->m.sightings.gone_at);
-	store_put_time(rows, r->m.last.effective);
-	store_put_time(rows, r->m.last.raw);
-	store_put(rows, Int64GetDatum(r->m.last.seq));
-	store_put_bytes(rows, r->m.last.digest, MERGE_DIGEST_LEN);
-	store_put(rows, Int32GetDatum(r->m.same_version_conflicts));
-	store_put(rows, names_array(r));
-	store_put(rows, PointerGetDatum(contact_form(&r->m.state)));
-	store_put(rows, store_coverage_array(&r->m.covered));
-	store_put(rows, store_coverage_array(&r->m.uncovered));
-	if (r->m.cleared.nitems > 0)
-		store_put(rows, PointerGetDatum(contact_form(&r->m.cleared)));
-	else
-		store_put_null(rows);
-	store_put_text(rows, r->m.merged_into);
-	store_put_time(rows, r->m.reused.effective);
-	MemoryContextSwitchTo(context);
-}
-
-/* Of each source that has become more or fewer. */
-static void
-save_counts(const StoreRecord *records, int nrecords)
-{
-	StoreArray	sources;
-	StoreArray	more;
-
-	store_array_init(&sources, TEXTOID);
-	store_array_init(&more, INT4OID);
-	for (int i = 0; i < nrecords; i++)
-	{
-		const StoreRecord *r = &records[i];
-
-		if (!(r->fresh || r->changed) || r->m.alive == r->was_alive)
-			continue;
-		store_array_add_text(&sources, r->source);
-		store_array_add(&more, Int32GetDatum(r->m.alive ? 1 : -1), false);
-	}
-	if (sources.n > 0)
-		store_run("INSERT INTO contactsync.source_counts AS c (source, live) "
-				  "SELECT u.source, pg_catalog.sum(u.more) FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (source, more) "
-				  "GROUP BY u.source HAVING pg_catalog.sum(u.more) <> 0 "
-				  "ON CONFLICT (tenant_id, source) DO UPDATE SET live = c.live + excluded.live",
-				  2, (StoreArray *[]) {&sources, &more});
-}
-
-void
-store_save_records(StoreRecord *records, int nrecords)
-{
-	StoreRows	fresh;
-	StoreRows	changed;
-	StoreArray	seen;
-	StoreArray	seen_at;
-	StoreArray	gone_at;
-
-	store_array_init(&seen, INT8OID);
-	store_array_init(&seen_at, TIMESTAMPTZOID);
-	store_array_init(&gone_at, TIMESTAMPTZOID);
-	store_rows_init(&fresh, record_columns, lengthof(record_columns));
-	store_rows_init(&changed, record_columns, lengthof(record_columns));
-	for (int i = 0; i < nrecords; i++)
-	{
-		StoreRecord *r = &records[i];
-
-		if (r->fresh || r->changed)
-			put_record(r->fresh ? &fresh : &changed, r);
-		else if (r->sighted)
-		{
-			store_array_add(&seen, Int64GetDatum(r->id), false);
-			store_array_add_time(&seen_at, r->m.sightings.seen_at);
-			store_array_add_time(&gone_at, r->m.sightings.gone_at);
-		}
-	}
-	if (seen.n > 0)
-		store_run("UPDATE contactsync.records r SET seen_at = u.seen_at, gone_at = u.gone_at "
-				  "FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2), pg_catalog.unnest($3)) "
-				  "AS u (id, seen_at, gone_at) "
-				  "WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id",
-				  3, (StoreArray *[]) {&seen, &seen_at, &gone_at});
-	store_run_rows("INSERT INTO contactsync.records (id, source, source_id, contact_id, alive, zombie, created, deleted_at, "
-				   "version, source_modified, seen_at, gone_at, last_effective, last_raw, last_seq, last_digest, "
-				   "same_version_conflicts, names, state, covered, uncovered, cleared, merged_into, reused_at) "
-				   "SELECT u.id, u.source, u.source_id, u.contact_id, u.alive, u.zombie, u.created, u.deleted_at, "
-				   "u.version, u.source_modified, u.seen_at, u.gone_at, u.last_effective, u.last_raw, u.last_seq, u.last_digest, "
-				   "u.same_version_conflicts, u.names, u.state, u.covered, u.uncovered, u.cleared, u.merged_into, u.reused_at FROM u", &fresh);
-	store_run_rows("UPDATE contactsync.records r SET alive = u.alive, zombie = u.zombie, "
-				   "created = u.created, deleted_at = u.deleted_at, version = u.version, "
-				   "source_modified = u.source_modified, seen_at = u.seen_at, gone_at = u.gone_at, "
-				   "last_effective = u.last_effective, last_raw = u.last_raw, last_seq = u.last_seq, "
-				   "last_digest = u.last_digest, same_version_conflicts = u.same_version_conflicts, "
-				   "names = u.names, state = u.state, covered = u.covered, uncovered = u.uncovered, cleared = u.cleared, "
-				   "merged_into = u.merged_into, reused_at = u.reused_at "
-				   "FROM u WHERE r.tenant_id = contactsync.current_tenant() AND r.id = u.id", &changed);
-	save_counts(records, nrecords);
 }
 
 /* Say once for each source that its snapshots have come to cover less. */
@@ -742,7 +570,7 @@ static void
 settle_inbox(StoreArray *applied, StoreArray *places, StoreArray *failed, StoreArray *codes, StoreArray *reasons)
 {
 	/* by where they were read, which holds as long as the snapshot does; the ids are for whom nobody should have moved */
-	if (applied->n > 0 &&
+	if (applied->n > 0 && store_remove("inbox", places) < (uint64) applied->n &&
 		store_run("DELETE FROM contactsync.inbox i USING ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (id, place) "
 				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.ctid = u.place AND i.id = u.id",
 				  2, (StoreArray *[]) {applied, places}) < (uint64) applied->n)
@@ -847,7 +675,6 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	StoreArray	reasons;
 	StoreEvidence evidence;
 	MemoryContext scratch;
-	Records		known;
 	Event	   *events;
 	Event	  **sorted;
 	int			nevents = 0;
@@ -915,9 +742,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	if (nevents > 0)
 	{
 		sort_events(sorted, nevents);
-		load_records(sorted, nevents, &known);
-		*records = known.records;
-		*nrecords = known.n;
+		*records = load_records(sorted, nevents, nrecords);
 		store_observations(sorted, nevents, *records);
 		for (int i = 0; i < nevents; i++)
 		{
@@ -925,7 +750,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 
 			note_sighting(sorted[i], r);
 			if (sorted[i]->stored || r->changed)
-				read_record(&known, sorted[i]->record);
+				read_record(r);
 			if (!sorted[i]->stored)
 				continue;
 			contact_deform(sorted[i]->claims, &sorted[i]->o.claims.value);

@@ -171,55 +171,39 @@ store_input(const StoreRecord *r, MergeInput *in)
 					 errhint("contactsync.rebuild(false) computes it anew.")));
 }
 
-uint64
-store_inputs(uint64 row, pg_uuid_t *contact, MergeInput **inputs, int *ninputs)
+int
+store_inputs(StoreRecord **records, int n, int from, pg_uuid_t *contact, MergeInput **inputs, int *ninputs)
 {
-	int			max = 4;
+	int			to = from;
 
-	*inputs = palloc0(sizeof(MergeInput) * max);
-	*ninputs = 0;
-	for (; row < SPI_processed; row++)
+	*contact = records[from]->contact_id;
+	while (to < n && memcmp(contact, &records[to]->contact_id, UUID_LEN) == 0)
+		to++;
+	*ninputs = to - from;
+	*inputs = palloc(sizeof(MergeInput) * *ninputs);
+	for (int i = from; i < to; i++)
 	{
-		StoreRecord r;
-
-		store_read_record(row, &r);
-		if (*ninputs > 0 && memcmp(contact, &r.contact_id, sizeof(*contact)) != 0)
-			break;
-		*contact = r.contact_id;
-		if (*ninputs == max)
-		{
-			max *= 2;
-			*inputs = repalloc(*inputs, sizeof(MergeInput) * max);
-		}
-		store_input(&r, &(*inputs)[(*ninputs)++]);
+		store_deform_state(records[i]);
+		store_input(records[i], &(*inputs)[i - from]);
 	}
-	return row;
+	return to;
 }
 
 void
 store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
 {
 	StoreArray	ids;
-	MergeObservation *obs;
-	uint64		n;
+	StoreHistories h;
 
 	store_array_init(&ids, INT8OID);
 	for (int i = 0; i < ninputs; i++)
 		store_array_add(&ids, Int64GetDatum(inputs[i].record_id), false);
-	n = store_load_observations(&ids);
-	obs = palloc_extended(sizeof(MergeObservation) * Max(n, 1), MCXT_ALLOC_HUGE);
-	for (uint64 row = 0; row < n;)
-	{
-		int64		id = store_int8(row, 1);
-		int			k = 0;
-
-		for (; row < n && store_int8(row, 1) == id; row++)
-			store_read_observation(row, &obs[k++], &id);
+	h = store_load_histories(&ids);
+	for (int k = 0; k < h.n; k++)
 		for (int i = 0; i < ninputs; i++)
-			if (inputs[i].record_id == id)
-				merge_history(policy, obs, k, inputs[i].record.sightings, inputs[i].source,
+			if (inputs[i].record_id == h.histories[k].record_id)
+				merge_history(policy, h.histories[k].observations, h.histories[k].n, inputs[i].record.sightings, inputs[i].source,
 							  &inputs[i].runs, &inputs[i].nruns);
-	}
 }
 
 /* The decisions in force about any of these records, with the records each is about. */
@@ -552,10 +536,10 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 	MergeDecision *decisions;
 	int64	  **members;
 	int			ndecisions;
-	SPITupleTable *rows;
+	StoreRecord **rows;
 	pg_uuid_t  *id;
 	uint64		nold;
-	uint64		nrows;
+	int			nrows;
 
 	nold = store_run("SELECT c.id, c.contact, c.live FROM " STORE_EACH_ROW(1, "contacts", "id", "c"),
 					 1, (StoreArray *[]) {contacts});
@@ -571,16 +555,14 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 	qsort(old, nold, sizeof(OldContact), old_cmp);
 	causes = load_causes(contacts, cause_ids, &ncauses);
 
-	nrows = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "contact_id", "r") STORE_SOURCE_JOIN
-					  "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {contacts});
-	rows = SPI_tuptable;
+	rows = store_records_by_contact(contacts, &nrows);
 	store_array_init(&records, INT8OID);
-	for (uint64 row = 0; row < nrows; row++)
-		store_array_add(&records, Int64GetDatum(store_int8(row, 1)), false);
+	for (int i = 0; i < nrows; i++)
+		store_array_add(&records, Int64GetDatum(rows[i]->id), false);
 	store_decisions(policy, &records, &decisions, &ndecisions, &members);
 
 	MemoryContextSwitchTo(c->scratch);
-	for (uint64 row = 0; row < nrows;)
+	for (int row = 0; row < nrows;)
 	{
 		MergeInput *inputs;
 		int			ninputs;
@@ -590,10 +572,7 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 		const Cause *cause;
 
 		CHECK_FOR_INTERRUPTS();
-		/* what is run for one contact replaces the current result */
-		SPI_tuptable = rows;
-		SPI_processed = nrows;
-		row = store_inputs(row, &probe.id, &inputs, &ninputs);
+		row = store_inputs(rows, nrows, row, &probe.id, &inputs, &ninputs);
 		store_resolve_one(policy, inputs, ninputs, decisions, ndecisions, members, &result);
 		key.contact = probe.id;
 		cause = bsearch(&key, causes, ncauses, sizeof(Cause), cause_cmp);

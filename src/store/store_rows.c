@@ -86,6 +86,12 @@ store_set_read_only(bool read_only)
 	return before;
 }
 
+bool
+store_is_read_only(void)
+{
+	return reading;
+}
+
 /* Run a statement whose plan is kept. */
 static uint64
 run(const char *sql, int nargs, Oid *types, Datum *values)
@@ -155,7 +161,9 @@ store_rows_init(StoreRows *rows, const StoreColumn *columns, int ncolumns)
 	for (int i = 0; i < ncolumns; i++)
 		TupleDescInitEntry(rows->desc, i + 1, columns[i].name,
 						   OidIsValid(columns[i].type) ? columns[i].type : store_contact_type(), -1, 0);
-	rows->tuples = tuplestore_begin_heap(true, false, work_mem);
+	rows->tuples = NULL;
+	rows->direct = NULL;
+	rows->context = CurrentMemoryContext;
 	rows->scratch = AllocSetContextCreate(CurrentMemoryContext, "contactsync row", ALLOCSET_SMALL_SIZES);
 	rows->n = 0;
 	rows->column = 0;
@@ -168,7 +176,17 @@ put(StoreRows *rows, Datum value, bool isnull)
 	rows->nulls[rows->column++] = isnull;
 	if (rows->column < rows->desc->natts)
 		return;
-	tuplestore_putvalues(rows->tuples, rows->desc, rows->values, rows->nulls);
+	if (rows->direct)
+		store_table_put(rows);
+	else
+	{
+		MemoryContext context = MemoryContextSwitchTo(rows->context);
+
+		if (rows->tuples == NULL)
+			rows->tuples = tuplestore_begin_heap(true, false, work_mem);
+		MemoryContextSwitchTo(context);
+		tuplestore_putvalues(rows->tuples, rows->desc, rows->values, rows->nulls);
+	}
 	MemoryContextReset(rows->scratch);
 	rows->column = 0;
 	rows->n++;
@@ -232,7 +250,8 @@ store_run_rows(const char *sql, StoreRows *rows)
 		if (SPI_unregister_relation("u") != SPI_OK_REL_UNREGISTER)
 			elog(ERROR, "could not unregister rows");
 	}
-	tuplestore_end(rows->tuples);
+	if (rows->tuples)
+		tuplestore_end(rows->tuples);
 	MemoryContextDelete(rows->scratch);
 	return n;
 }
@@ -278,43 +297,10 @@ store_time(uint64 row, int col)
 	return isnull ? MERGE_TIME_MIN : DatumGetTimestampTz(d);
 }
 
-static bool
-get_bool(uint64 row, int col)
-{
-	bool		isnull;
-	Datum		d = store_value(row, col, &isnull);
-
-	return !isnull && DatumGetBool(d);
-}
-
-static void
-get_digest(uint64 row, int col, uint8 *digest)
-{
-	StrView		s = store_text(row, col);
-
-	memset(digest, 0, MERGE_DIGEST_LEN);
-	if (s.len == MERGE_DIGEST_LEN)
-		memcpy(digest, s.ptr, MERGE_DIGEST_LEN);
-}
-
 static int
 element_cmp(const void *a, const void *b)
 {
 	return contact_item_cmp(a, b);
-}
-
-static void
-read_coverage(uint64 row, int col, MergeCoverage *coverage)
-{
-	ContactClaims claims = {0};
-	bool		isnull;
-	Datum		d = store_value(row, col, &isnull);
-
-	if (!isnull)
-		store_covers_parse(d, &claims);
-	coverage->fields = claims.covers;
-	coverage->elements = claims.elements;
-	coverage->nelements = claims.nelements;
 }
 
 StrView *
@@ -322,13 +308,18 @@ store_names(uint64 row, int col, int *n)
 {
 	bool		isnull;
 	Datum		d = store_value(row, col, &isnull);
+
+	*n = 0;
+	return isnull ? NULL : store_texts(d, n);
+}
+
+StrView *
+store_texts(Datum d, int *n)
+{
 	Datum	   *values;
 	bool	   *nulls;
 	StrView    *names;
 
-	*n = 0;
-	if (isnull)
-		return NULL;
 	deconstruct_array(DatumGetArrayTypeP(d), TEXTOID, -1, false, TYPALIGN_INT, &values, &nulls, n);
 	names = palloc(sizeof(StrView) * Max(*n, 1));
 	for (int i = 0; i < *n; i++)
@@ -339,76 +330,6 @@ store_names(uint64 row, int col, int *n)
 		names[i].len = VARSIZE_ANY_EXHDR(t);
 	}
 	return names;
-}
-
-/* The column order is that of STORE_RECORD_COLUMNS. */
-void
-store_read_record(uint64 row, StoreRecord *r)
-{
-	store_read_record_head(row, r);
-	store_read_record_rest(row, r);
-	store_deform_state(r);
-}
-
-void
-store_read_record_head(uint64 row, StoreRecord *r)
-{
-	bool		isnull;
-	Datum		d;
-
-	memset(r, 0, sizeof(*r));
-	r->id = store_int8(row, 1);
-	r->source = store_text(row, 2);
-	r->source_id = store_text(row, 3);
-	r->source_class = store_text(row, 4);
-	d = store_value(row, 5, &isnull);
-	r->has_contact = !isnull;
-	if (!isnull)
-		r->contact_id = *DatumGetUUIDP(d);
-	r->was_alive = r->m.alive = get_bool(row, 6);
-	r->m.zombie = get_bool(row, 7);
-	r->m.created = store_time(row, 8);
-	r->m.deleted_at = store_time(row, 9);
-	r->m.version = store_time(row, 10);
-	r->m.modified = store_time(row, 11);
-	r->m.sightings.seen_at = store_time(row, 12);
-	r->m.sightings.gone_at = store_time(row, 13);
-	r->m.last.effective = store_time(row, 14);
-	r->m.last.raw = store_time(row, 15);
-	r->m.last.seq = store_int8(row, 16);
-	get_digest(row, 17, r->m.last.digest);
-	d = store_value(row, 18, &isnull);
-	r->m.same_version_conflicts = isnull ? 0 : DatumGetInt32(d);
-	r->was_merged_into = r->m.merged_into = store_text(row, 23);
-	r->many_per_source = get_bool(row, 24);
-	r->horizon = store_time(row, 27);
-}
-
-void
-store_read_record_rest(uint64 row, StoreRecord *r)
-{
-	bool		isnull;
-	Datum		d;
-
-	r->names = store_names(row, 19, &r->nnames);
-	d = store_value(row, 20, &isnull);
-	if (!isnull)
-		r->stored_state = DatumGetContactP(d);
-	read_coverage(row, 21, &r->m.covered);
-	read_coverage(row, 22, &r->m.uncovered);
-	d = store_value(row, 25, &isnull);
-	if (!isnull)
-		r->stored_cleared = DatumGetContactP(d);
-	r->was_reused = r->m.reused.effective = store_time(row, 26);
-}
-
-void
-store_deform_state(StoreRecord *r)
-{
-	if (r->stored_state)
-		contact_deform(r->stored_state, &r->m.state);
-	if (r->stored_cleared)
-		contact_deform(r->stored_cleared, &r->m.cleared);
 }
 
 void
@@ -534,50 +455,6 @@ store_kind(StrView s)
 		if (s.len == strlen(names[i]) && memcmp(s.ptr, names[i], s.len) == 0)
 			return i <= MK_BASE ? i : MK_DELETE;
 	elog(ERROR, "unknown kind of observation");
-}
-
-#define OBSERVATION_COLUMNS \
-	"o.record_id, o.kind, o.inferred, o.effective, o.version, o.seq, o.digest, " \
-	"o.created, o.source_modified, o.claims, o.covers, o.merged_into, o.base, o.origins, o.changed"
-
-uint64
-store_load_observations(StoreArray *record_ids)
-{
-	return store_run("SELECT " OBSERVATION_COLUMNS " FROM " STORE_EACH_ROW(1, "observations", "record_id", "o")
-					 "WHERE NOT o.late ORDER BY o.record_id", 1, (StoreArray *[]) {record_ids});
-}
-
-void
-store_read_observation(uint64 row, MergeObservation *o, int64 *record_id)
-{
-	bool		isnull;
-	Datum		d;
-
-	memset(o, 0, sizeof(*o));
-	*record_id = store_int8(row, 1);
-	o->kind = store_kind(store_text(row, 2));
-	o->inferred = get_bool(row, 3);
-	o->effective = store_time(row, 4);
-	o->raw = store_time(row, 5);
-	o->seq = store_int8(row, 6);
-	get_digest(row, 7, o->digest);
-	o->created = store_time(row, 8);
-	o->modified = store_time(row, 9);
-	d = store_value(row, 10, &isnull);
-	if (!isnull)
-		contact_deform(DatumGetContactP(d), &o->claims.value);
-	d = store_value(row, 11, &isnull);
-	if (!isnull)
-		store_covers_parse(d, &o->claims);
-	o->into = store_text(row, 12);
-	if (o->kind == MK_BASE)
-		o->base = store_read_base(store_text(row, 13));
-	d = store_value(row, 14, &isnull);
-	if (!isnull)
-		store_read_origins(d, o);
-	d = store_value(row, 15, &isnull);
-	if (!isnull)
-		store_read_changed(d, o);
 }
 
 /* The policy in force. */

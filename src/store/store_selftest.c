@@ -145,20 +145,12 @@ test_record(Selftest *t, const StoreRecord *stored, const MergeObservation *obs,
 static void
 test_records(Selftest *t, const StoreLinks *links, const StoreRecord *stored, StoreArray *ids)
 {
-	uint64		n = store_load_observations(ids);
-	MergeObservation *obs = palloc_extended(sizeof(MergeObservation) * Max(n, 1), MCXT_ALLOC_HUGE);
-	SPITupleTable *rows = SPI_tuptable;
+	StoreHistories h = store_load_histories(ids);
 
-	for (uint64 row = 0; row < n;)
+	for (int k = 0; k < h.n; k++)
 	{
-		int64		id = store_int8(row, 1);
-		int			k = 0;
-
 		CHECK_FOR_INTERRUPTS();
-		for (; row < n && store_int8(row, 1) == id; row++)
-			store_read_observation(row, &obs[k++], &id);
-		test_record(t, &stored[store_find_member(links, id)], obs, k);
-		SPI_tuptable = rows;
+		test_record(t, &stored[store_find_member(links, h.histories[k].record_id)], h.histories[k].observations, h.histories[k].n);
 	}
 }
 

@@ -965,19 +965,19 @@ compare_policy(StoreComparison *c, const Batch *b)
 	StoredConflict *conflicts;
 	int			nconflicts;
 	int			n = 0;
-	uint64		nrecords;
+	StoreRecord **records;
+	int			nrecords;
 	MemoryContext scratch;
 	MemoryContext outside;
 
-	nrecords = store_run("SELECT " STORE_RECORD_COLUMNS " FROM " STORE_EACH_ROW(1, "records", "contact_id", "r") STORE_SOURCE_JOIN
-						 "ORDER BY r.contact_id, r.source, r.source_id", 1, (StoreArray *[]) {&ids});
+	records = store_records_by_contact(&ids, &nrecords);
 	inputs = palloc(sizeof(MergeInput *) * Max(nrecords, 1));
 	ninputs = palloc(sizeof(int) * Max(nrecords, 1));
 	contact = palloc(sizeof(pg_uuid_t) * Max(nrecords, 1));
 	store_array_init(&members, INT8OID);
-	for (uint64 row = 0; row < nrecords; n++)
+	for (int row = 0; row < nrecords; n++)
 	{
-		row = store_inputs(row, &contact[n], &inputs[n], &ninputs[n]);
+		row = store_inputs(records, nrecords, row, &contact[n], &inputs[n], &ninputs[n]);
 		for (int i = 0; i < ninputs[n]; i++)
 			store_array_add(&members, Int64GetDatum(inputs[n][i].record_id), false);
 	}
