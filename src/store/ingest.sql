@@ -39,7 +39,7 @@ COMMENT ON FUNCTION contactsync.activate() IS
 	'Let this database sync: needed once after a restore or copy, so that a copy does not act in its original''s place unasked.';
 GRANT EXECUTE ON FUNCTION contactsync.activate() TO contactsync_admin;
 
-CREATE FUNCTION contactsync._audit_partition(at timestamptz) RETURNS void
+CREATE FUNCTION contactsync._audit_partition(at timestamptz) RETURNS text
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	-- the guard's time zone is UTC
@@ -47,13 +47,13 @@ DECLARE
 	part text := 'audit_log_' || pg_catalog.to_char(month, 'YYYYMM');
 BEGIN
 	IF pg_catalog.to_regclass('contactsync.' || part) IS NOT NULL THEN
-		RETURN;
+		RETURN part;
 	END IF;
 	PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtextextended('contactsync.audit_log', 0));
 	-- whom we waited for may have made it: to_regclass() would remember that it was not there
 	IF EXISTS (SELECT FROM pg_catalog.pg_class c
 			WHERE c.relnamespace = 'contactsync'::pg_catalog.regnamespace AND c.relname = part) THEN
-		RETURN;
+		RETURN part;
 	END IF;
 	EXECUTE pg_catalog.format('CREATE TABLE contactsync.%I PARTITION OF contactsync.audit_log FOR VALUES FROM (%L) TO (%L)',
 		part, month, month + interval '1 month');
@@ -63,6 +63,7 @@ BEGIN
 	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I FORCE ROW LEVEL SECURITY', part);
 	EXECUTE pg_catalog.format('CREATE POLICY tenant ON contactsync.%I USING (tenant_id = contactsync.current_tenant()) '
 		'WITH CHECK (tenant_id = contactsync.current_tenant())', part);
+	RETURN part;
 END
 $$;
 

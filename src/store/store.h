@@ -145,6 +145,9 @@ typedef struct StoreFound
 /* store_table.c: keys are those of an index after the tenant's; NULL finds nothing */
 extern StoreFound *store_find(const char *table, const char *index, const char *const *columns, int ncolumns,
 							  int nkeys, StoreArray **keys);
+/* One row for each key that has any. */
+extern StoreFound *store_find_one(const char *table, const char *index, const char *const *columns, int ncolumns,
+								  int nkeys, StoreArray **keys);
 /* Of the index's first key, from one value to another. */
 extern StoreFound *store_find_between(const char *table, const char *index, const char *const *columns, int ncolumns,
 									  StoreArray *from, StoreArray *to);
@@ -368,6 +371,8 @@ extern void store_read_changed(Datum changed, MergeObservation *o);
 extern MergeBase *store_read_base(StrView stored);
 /* Is this the digest of one of the observations that the base stands for? */
 extern bool store_base_knows(const MergeBase *base, const uint8 *digest);
+/* Random bytes that nobody can guess. */
+extern void store_random(void *bytes, int n);
 /* store_fresh.c: records that nothing can link to any other. */
 extern pg_uuid_t store_mint(void);
 extern void store_name_alone(StoreRecord *records, int nrecords, const StoreEvidence *evidence);
@@ -403,10 +408,24 @@ extern void store_name_clusters(StoreLinks *links, bool mint);
 /* Put the records into their contacts, and say which contacts that touches. */
 extern void store_move_records(const StoreLinks *links, StoreArray *contacts, StoreArray *causes);
 /* store_audit.c: an audit row for each change of a contact, cause_id 0 = none */
-extern void store_audit_init(StoreRows *rows);
-extern void store_audit_add(StoreRows *rows, const char *cause, int64 cause_id, const char *operation,
+typedef struct StoreAudit
+{
+	StoreRows	rows;
+	Oid			ids;			/* the sequence */
+	/* the same for all of a batch */
+	int64		generation;		/* of the tenant; advanced under its lock: whoever commits later has a greater one */
+	TimestampTz now;
+	StrView		caller;
+	StrView		session_role;
+	StrView		application_name;
+	Datum		client_address;
+	bool		no_client_address;
+} StoreAudit;
+
+extern void store_audit_init(StoreAudit *audit);
+extern void store_audit_add(StoreAudit *audit, const char *cause, int64 cause_id, const char *operation,
 							const pg_uuid_t *id, const Jsonb *changed);
-extern void store_audit_write(StoreRows *rows);
+extern void store_audit_write(StoreAudit *audit);
 
 /* store_resolve.c: bring contacts up to date.  causes runs parallel, or is NULL. */
 extern void store_resolve(StoreArray *contacts, const char *cause, StoreArray *causes);

@@ -24,6 +24,29 @@ typedef struct Assertion
 	int64		record_id;
 } Assertion;
 
+/* From the system some at a time, since that costs as much for a few. */
+void
+store_random(void *bytes, int n)
+{
+	static uint8 pool[2048];
+	static int	left = 0;
+
+	Assert(n <= sizeof(pool));
+	if (left < n)
+	{
+		left = 0;
+		if (!pg_strong_random(pool, sizeof(pool)))
+			ereport(ERROR,
+					(errcode(ERRCODE_INTERNAL_ERROR),
+					 errmsg("could not generate random values")));
+		left = sizeof(pool);
+	}
+	left -= n;
+	memcpy(bytes, pool + left, n);
+	/* nobody shall find it twice */
+	memset(pool + left, 0, n);
+}
+
 /*
  * A UUID of version 7 (RFC 9562), with what the clock has below a millisecond in
  * rand_a.  Contacts that are made together lie together in every index by id.
@@ -36,10 +59,7 @@ store_mint(void)
 	uint64		ms = now / 1000;
 	int			fraction = now % 1000 * 4096 / 1000;
 
-	if (!pg_strong_random(id.data, UUID_LEN))
-		ereport(ERROR,
-				(errcode(ERRCODE_INTERNAL_ERROR),
-				 errmsg("could not generate random values")));
+	store_random(id.data, UUID_LEN);
 	for (int i = 0; i < 6; i++)
 		id.data[i] = ms >> (40 - 8 * i);
 	id.data[6] = 0x70 | fraction >> 8;
@@ -76,10 +96,11 @@ find_company(const StoreEvidence *evidence, int *ncompany)
 	int			n = evidence->keys.n;
 	Assertion  *said = palloc(sizeof(Assertion) * Max(n, 1));
 	int64	   *company = palloc(sizeof(int64) * Max(n, 1));
+	static const char *const columns[] = {"record_id"};
 	StoreArray	keys;
-	StoreArray	index;
+	int		   *index = palloc(sizeof(int) * Max(n, 1));
+	StoreFound *known;
 	int			at = 0;
-	uint64		nknown;
 
 	for (int i = 0; i < n; i++)
 	{
@@ -92,7 +113,6 @@ find_company(const StoreEvidence *evidence, int *ncompany)
 	qsort(said, n, sizeof(Assertion), assertion_cmp);
 
 	store_array_init(&keys, TEXTOID);
-	store_array_init(&index, INT4OID);
 	for (int i = 0; i < n;)
 	{
 		int			end = i + 1;
@@ -105,21 +125,13 @@ find_company(const StoreEvidence *evidence, int *ncompany)
 				company[at++] = said[i].record_id;
 			continue;
 		}
+		index[keys.n] = i;
 		store_array_add_text(&keys, said[i].key);
-		store_array_add(&index, Int32GetDatum(i), false);
 		i = end;
 	}
-	nknown = keys.n == 0 ? 0 :
-		store_run("SELECT u.i FROM ROWS FROM (pg_catalog.unnest($1), pg_catalog.unnest($2)) AS u (key, i) "
-				  "WHERE EXISTS (SELECT FROM contactsync.identities i "
-				  "WHERE i.tenant_id = contactsync.current_tenant() AND i.key = u.key OFFSET 0)",
-				  2, (StoreArray *[]) {&keys, &index});
-	for (uint64 row = 0; row < nknown; row++)
-	{
-		bool		isnull;
-
-		company[at++] = said[DatumGetInt32(store_value(row, 1, &isnull))].record_id;
-	}
+	known = store_find_one("identities", "identities_pkey", columns, lengthof(columns), 1, (StoreArray *[]) {&keys});
+	for (int64 i = 0; i < known->n; i++)
+		company[at++] = said[index[known->which[i]]].record_id;
 	qsort(company, at, sizeof(int64), id_cmp);
 	*ncompany = at;
 	return company;

@@ -10,16 +10,20 @@
 #include "postgres.h"
 
 #include "access/detoast.h"
+#include "catalog/namespace.h"
 #include "catalog/pg_type.h"
+#include "commands/sequence.h"
 #include "miscadmin.h"
 #include "utils/array.h"
 #include "utils/builtins.h"
 #include "utils/fmgroids.h"
 #include "utils/jsonb.h"
+#include "utils/lsyscache.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
 #include "compat.h"
+#include "contactsync.h"
 #include "guc.h"
 #include "stats/stats.h"
 #include "store/store.h"
@@ -187,27 +191,17 @@ event_ptr_cmp(const void *x, const void *y)
 
 /* Give the records that are not stored yet their ids, in their order. */
 static void
-begin_records(StoreRecord *records, int nrecords, Event **events, int nevents)
+begin_records(StoreRecord *records, Event **events, int nevents)
 {
-	StoreArray	count;
-	uint64		n = 0;
+	Oid			ids = get_relname_relid("records_id_seq", get_namespace_oid(CONTACTSYNC_SCHEMA, false));
 
-	for (int i = 0; i < nrecords; i++)
-		n += records[i].id == 0;
-	if (n == 0)
-		return;
-	store_array_init(&count, INT8OID);
-	store_array_add(&count, Int64GetDatum(n), false);
-	store_run("SELECT pg_catalog.nextval('contactsync.records_id_seq') FROM pg_catalog.generate_series(1, ($1)[1])",
-			  1, (StoreArray *[]) {&count});
-	n = 0;
 	for (int i = 0; i < nevents; i++)
 	{
 		StoreRecord *r = &records[events[i]->record];
 
 		if (r->id != 0)
 			continue;
-		r->id = store_int8(n++, 1);
+		r->id = nextval_internal(ids, false);
 		r->source = events[i]->source;
 		r->source_id = events[i]->source_id;
 		merge_record_init(&r->m);
@@ -239,7 +233,7 @@ load_records(Event **events, int nevents, int *nrecords)
 	}
 	records = palloc0(sizeof(StoreRecord) * Max(n, 1));
 	store_records_by_name(&sources, &ids, records);
-	begin_records(records, n, events, nevents);
+	begin_records(records, events, nevents);
 	/* what is the source's is known from its mapping */
 	for (int i = 0; i < nevents; i++)
 	{

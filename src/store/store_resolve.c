@@ -37,6 +37,13 @@ typedef struct OldContact
 	pg_uuid_t	id;
 	Datum		contact;
 	bool		live;
+	int64		naming;			/* 0 = none */
+	int64		policy_version;
+	int64		version;
+	int64		generation;
+	int64		last_modified;
+	StrView		modified_by;
+	HeapTuple	tuple;
 	bool		kept;			/* still has records */
 } OldContact;
 
@@ -50,7 +57,7 @@ typedef struct Changes
 	StoreRows	added;
 	StoreRows	changed;
 	StoreArray	gone;
-	StoreRows	audit;
+	StoreAudit	audit;
 	StoreArray	conflict_contact;
 	StoreArray	conflict_field;
 	StoreArray	conflict_element;
@@ -210,12 +217,25 @@ store_add_history(const MergePolicy *policy, MergeInput *inputs, int ninputs)
 void
 store_decisions(const MergePolicy *policy, StoreArray *record_ids, MergeDecision **decisions, int *ndecisions, int64 ***members)
 {
-	uint64		n = store_run("SELECT d.id, d.field, d.element, d.value, d.chosen, d.seen, d.decided_at, d.records, d.kind, d.target FROM "
-							  "(SELECT DISTINCT n.decision_id FROM " STORE_EACH_ROW(1, "decision_records", "record_id", "n") ") AS n "
-							  "JOIN contactsync.decisions d ON d.tenant_id = contactsync.current_tenant() AND d.id = n.decision_id "
-							  "WHERE d.kind IN ('resolve', 'override', 'release') AND d.undone_by IS NULL",
-							  1, (StoreArray *[]) {record_ids});
+	static const char *const columns[] = {"decision_id"};
+	StoreArray	records = store_distinct(record_ids);
+	StoreFound *found = store_find("decision_records", "decision_records_pkey", columns, lengthof(columns),
+								   1, (StoreArray *[]) {&records});
+	StoreArray	ids;
+	uint64		n = 0;
 
+	store_array_init(&ids, INT8OID);
+	for (int64 i = 0; i < found->n; i++)
+	{
+		store_found_row(found, i);
+		store_array_add(&ids, Int64GetDatum(store_found_int8(found, 0)), false);
+	}
+	ids = store_distinct(&ids);
+	if (ids.n > 0)
+		n = store_run("SELECT d.id, d.field, d.element, d.value, d.chosen, d.seen, d.decided_at, d.records, d.kind, d.target FROM "
+					  STORE_EACH_ROW(1, "decisions", "id", "d")
+					  "WHERE d.kind IN ('resolve', 'override', 'release') AND d.undone_by IS NULL",
+					  1, (StoreArray *[]) {&ids});
 	*decisions = palloc0(sizeof(MergeDecision) * Max(n, 1));
 	*members = palloc0(sizeof(int64 *) * Max(n, 1));
 	*ndecisions = n;
@@ -295,16 +315,16 @@ static void
 changes_init(Changes *c, const char *cause, const MergePolicy *policy)
 {
 	static const StoreColumn columns[] = {
-		{"id", UUIDOID}, {"contact", InvalidOid}, {"live", BOOLOID}, {"naming_record", INT8OID},
-		{"policy_version", INT8OID}, {"differs", BOOLOID}
+		{"id", UUIDOID}, {"contact", InvalidOid}, {"live", BOOLOID}, {"naming_record", INT8OID}, {"policy_version", INT8OID},
+		{"version", INT8OID}, {"generation", INT8OID}, {"last_modified", TIMESTAMPTZOID}, {"modified_by", TEXTOID}
 	};
 
 	c->context = CurrentMemoryContext;
 	c->scratch = AllocSetContextCreate(CurrentMemoryContext, "contactsync contact", ALLOCSET_DEFAULT_SIZES);
 	c->cause = cause;
 	c->policy_version = policy->version;
-	store_rows_init(&c->added, columns, lengthof(columns));
-	store_rows_init(&c->changed, columns, lengthof(columns));
+	store_rows_for(&c->added, "contacts", columns, lengthof(columns));
+	store_rows_over(&c->changed, "contacts", columns, lengthof(columns));
 	store_audit_init(&c->audit);
 	store_array_init(&c->gone, UUIDOID);
 	store_array_init(&c->conflict_contact, UUIDOID);
@@ -346,9 +366,27 @@ count_conflicts(void)
 	}
 }
 
+/* Those of the contacts that have conflicts. */
+static StoreArray
+having_conflicts(const StoreArray *contacts)
+{
+	static const char *const columns[] = {"contact_id"};
+	StoreArray	distinct = store_distinct(contacts);
+	StoreArray	result;
+	StoreFound *found = store_find_one("conflicts", "conflicts_tenant_id_contact_id_field_element_key", columns, lengthof(columns),
+									   1, (StoreArray *[]) {&distinct});
+
+	store_array_init(&result, UUIDOID);
+	for (int64 i = 0; i < found->n; i++)
+		store_array_add(&result, distinct.values[found->which[i]], false);
+	return result;
+}
+
 static void
 write_changes(Changes *c, StoreArray *contacts)
 {
+	StoreArray	asked;
+
 	if (c->gone.n > 0)
 	{
 		StoreArray	version;
@@ -371,17 +409,8 @@ write_changes(Changes *c, StoreArray *contacts)
 				  "JOIN contactsync.records r ON r.tenant_id = contactsync.current_tenant() AND r.id = a.record_id "
 				  "AND r.reused_at IS NOT DISTINCT FROM a.reused_at", 1, (StoreArray *[]) {&c->gone});
 	}
-	store_run_rows("INSERT INTO contactsync.contacts (id, contact, live, naming_record, policy_version, "
-				   "generation, last_modified, modified_by) "
-				   "SELECT u.id, u.contact, u.live, u.naming_record, u.policy_version, " GENERATION ", "
-				   "pg_catalog.clock_timestamp(), (SELECT contactsync._caller()) FROM u", &c->added);
-	store_run_rows("UPDATE contactsync.contacts c SET contact = u.contact, live = u.live, "
-				   "naming_record = u.naming_record, policy_version = u.policy_version, "
-				   "version = c.version + u.differs::pg_catalog.int4, "
-				   "generation = CASE WHEN u.differs THEN " GENERATION " ELSE c.generation END, "
-				   "last_modified = CASE WHEN u.differs THEN pg_catalog.clock_timestamp() ELSE c.last_modified END, "
-				   "modified_by = CASE WHEN u.differs THEN (SELECT contactsync._caller()) ELSE c.modified_by END "
-				   "FROM u WHERE c.tenant_id = contactsync.current_tenant() AND c.id = u.id", &c->changed);
+	store_write(&c->added);
+	store_write(&c->changed);
 
 	if (c->conflict_contact.n > 0)
 	{
@@ -404,7 +433,8 @@ write_changes(Changes *c, StoreArray *contacts)
 				  &c->conflict_reason});
 		count_conflicts();
 	}
-	if (contacts->n > 0)
+	asked = having_conflicts(contacts);
+	if (asked.n > 0)
 	{
 		store_run("UPDATE contactsync.conflicts c SET state = 'superseded', changed_at = pg_catalog.clock_timestamp() "
 			  "FROM " STORE_EACH(1)
@@ -412,7 +442,7 @@ write_changes(Changes *c, StoreArray *contacts)
 			  "AND NOT EXISTS (SELECT FROM ROWS FROM (pg_catalog.unnest($2), pg_catalog.unnest($3), pg_catalog.unnest($4)) "
 			  "AS k (contact_id, field, element) "
 			  "WHERE k.contact_id = c.contact_id AND k.field = c.field AND k.element = c.element) " RETURNING_STATES,
-			  4, (StoreArray *[]) {contacts, &c->conflict_contact, &c->conflict_field, &c->conflict_element});
+			  4, (StoreArray *[]) {&asked, &c->conflict_contact, &c->conflict_field, &c->conflict_element});
 		count_conflicts();
 	}
 
@@ -436,6 +466,12 @@ count_resolved(const MergeResult *result)
 		stats_add(pending, SC_DISAGREEMENTS + k, result->disagreements[k]);
 }
 
+static bool
+same_bytes(const Contact *a, const Contact *b)
+{
+	return VARSIZE(a) == VARSIZE(b) && memcmp(a, b, VARSIZE(a)) == 0;
+}
+
 /* Compare a resolved contact with what is stored, and note what is to be written. */
 static void
 add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInput *inputs,
@@ -444,26 +480,36 @@ add_contact(Changes *c, pg_uuid_t *id, const MergeResult *result, const MergeInp
 	Contact    *contact = contact_form(&result->contact);
 	Jsonb	   *changed;
 	bool		differs;
+	bool		told;
 	ContactValue before = {0};
-	int			naming = result->naming_input;
+	int64		naming = result->naming_input >= 0 ? inputs[result->naming_input].record_id : 0;
 	StoreRows  *rows = old ? &c->changed : &c->added;
 
 	if (old)
 	{
 		old->kept = true;
-		contact_deform(DatumGetContactP(old->contact), &before);
+		contact_deform((Contact *) DatumGetPointer(old->contact), &before);
 	}
 	changed = contact_diff_jsonb(old && old->live ? &before : NULL, result->live ? &result->contact : NULL, &differs);
-	store_put(rows, UUIDPGetDatum(id));
-	store_put(rows, PointerGetDatum(contact));
-	store_put(rows, BoolGetDatum(result->live));
-	if (naming >= 0)
-		store_put(rows, Int64GetDatum(inputs[naming].record_id));
-	else
-		store_put_null(rows);
-	store_put(rows, Int64GetDatum(c->policy_version));
-	store_put(rows, BoolGetDatum(old && (old->live != result->live ||
-										 contact_value_cmp(&before, &result->contact) != 0)));
+	/* what only its provenance says is no change that anybody is told of */
+	told = !old || old->live != result->live || contact_value_cmp(&before, &result->contact) != 0;
+	if (told || old->naming != naming || old->policy_version != c->policy_version ||
+		!same_bytes((Contact *) DatumGetPointer(old->contact), contact))
+	{
+		rows->old = old ? old->tuple : NULL;
+		store_put(rows, UUIDPGetDatum(id));
+		store_put(rows, PointerGetDatum(contact));
+		store_put(rows, BoolGetDatum(result->live));
+		if (naming != 0)
+			store_put(rows, Int64GetDatum(naming));
+		else
+			store_put_null(rows);
+		store_put(rows, Int64GetDatum(c->policy_version));
+		store_put(rows, Int64GetDatum(!old ? 1 : old->version + (told ? 1 : 0)));
+		store_put(rows, Int64GetDatum(told ? c->audit.generation : old->generation));
+		store_put_time(rows, told ? c->audit.now : old->last_modified);
+		store_put_text(rows, told ? c->audit.caller : old->modified_by);
+	}
 	if (differs || (old ? old->live : false) != result->live)
 		store_audit_add(&c->audit, c->cause, cause_id,
 						!old || !old->live ? "insert" : result->live ? "update" : "delete", id, changed);
@@ -529,6 +575,10 @@ resolve_alone(Changes *c, const MergePolicy *policy, StoreRecord *r)
 static void
 resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, StoreArray *cause_ids)
 {
+	static const char *const columns[] = {"id", "contact", "live", "naming_record", "policy_version", "version", "generation",
+	"last_modified", "modified_by"};
+	StoreArray	distinct;
+	StoreFound *found;
 	OldContact *old;
 	Cause	   *causes;
 	int			ncauses;
@@ -538,19 +588,28 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 	int			ndecisions;
 	StoreRecord **rows;
 	pg_uuid_t  *id;
-	uint64		nold;
+	int64		nold;
 	int			nrows;
 
-	nold = store_run("SELECT c.id, c.contact, c.live FROM " STORE_EACH_ROW(1, "contacts", "id", "c"),
-					 1, (StoreArray *[]) {contacts});
+	distinct = store_distinct(contacts);
+	found = store_find("contacts", "contacts_pkey", columns, lengthof(columns), 1, (StoreArray *[]) {&distinct});
+	nold = found->n;
 	old = palloc0(sizeof(OldContact) * Max(nold, 1));
-	for (uint64 i = 0; i < nold; i++)
+	for (int64 i = 0; i < nold; i++)
 	{
 		bool		isnull;
 
-		old[i].id = *DatumGetUUIDP(store_value(i, 1, &isnull));
-		old[i].contact = store_value(i, 2, &isnull);
-		old[i].live = DatumGetBool(store_value(i, 3, &isnull));
+		store_found_row(found, i);
+		old[i].tuple = found->tuples[i];
+		old[i].id = *DatumGetUUIDP(store_found_value(found, 0, &isnull));
+		old[i].contact = PointerGetDatum(DatumGetContactP(store_found_value(found, 1, &isnull)));
+		old[i].live = store_found_bool(found, 2);
+		old[i].naming = store_found_int8(found, 3);
+		old[i].policy_version = store_found_int8(found, 4);
+		old[i].version = store_found_int8(found, 5);
+		old[i].generation = store_found_int8(found, 6);
+		old[i].last_modified = store_found_time(found, 7);
+		old[i].modified_by = store_found_text(found, 8);
 	}
 	qsort(old, nold, sizeof(OldContact), old_cmp);
 	causes = load_causes(contacts, cause_ids, &ncauses);
@@ -582,7 +641,7 @@ resolve_stored(Changes *c, const MergePolicy *policy, StoreArray *contacts, Stor
 					bsearch(&probe, old, nold, sizeof(OldContact), old_cmp), cause ? cause->id : 0);
 		MemoryContextReset(c->scratch);
 	}
-	for (uint64 i = 0; i < nold; i++)
+	for (int64 i = 0; i < nold; i++)
 	{
 		ContactValue before;
 		bool		differs;

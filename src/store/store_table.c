@@ -135,7 +135,7 @@ take_snapshot(void)
 }
 
 static StoreFound *
-find_by_statement(const char *table, Relation index, bool range, int nkeys, StoreArray **keys)
+find_by_statement(const char *table, Relation index, bool range, bool one, int nkeys, StoreArray **keys)
 {
 	StoreFound *found = palloc0(sizeof(StoreFound));
 	StringInfoData sql;
@@ -153,7 +153,7 @@ find_by_statement(const char *table, Relation index, bool range, int nkeys, Stor
 	for (int i = 0; i < nargs; i++)
 		appendStringInfo(&sql, " AND x.%s %s u.k%d", quote_identifier(NameStr(TupleDescAttr(RelationGetDescr(index), range ? 1 : i + 1)->attname)),
 						 !range ? "=" : i == 0 ? ">=" : "<=", i);
-	appendStringInfoString(&sql, " OFFSET 0) AS r ORDER BY u.i");
+	appendStringInfo(&sql, " %s) AS r ORDER BY u.i", one ? "LIMIT 1" : "OFFSET 0");
 	found->n = store_run(keep_statement(sql.data), nargs, keys);
 	found->desc = SPI_tuptable->tupdesc;
 	found->tuples = SPI_tuptable->vals;
@@ -178,9 +178,9 @@ scan_key(ScanKey key, Relation index, AttrNumber column, StrategyNumber strategy
 	ScanKeyEntryInitialize(key, 0, column, strategy, InvalidOid, index->rd_indcollation[column - 1], get_opcode(op), value);
 }
 
-/* range: from the first key of each to the second, of the column after the tenant's */
+/* range: from the first key of each to the second, of the column after the tenant's; one: of each, one is enough */
 static StoreFound *
-find(const char *table, const char *index_name, bool range, int nkeys, StoreArray **keys)
+find(const char *table, const char *index_name, bool range, bool one, int nkeys, StoreArray **keys)
 {
 	Relation	rel = open_table(table, AccessShareLock);
 	Relation	index = index_open(get_relname_relid(index_name, RelationGetNamespace(rel)), AccessShareLock);
@@ -194,7 +194,7 @@ find(const char *table, const char *index_name, bool range, int nkeys, StoreArra
 	Assert(nkeys <= STORE_MAX_KEYS);
 	if (!is_plain(rel, USE_READ))
 	{
-		found = find_by_statement(table, index, range, nkeys, keys);
+		found = find_by_statement(table, index, range, one, nkeys, keys);
 		index_close(index, NoLock);
 		table_close(rel, NoLock);
 		return found;
@@ -233,6 +233,8 @@ find(const char *table, const char *index_name, bool range, int nkeys, StoreArra
 			}
 			found->which[found->n] = i;
 			found->tuples[found->n++] = ExecCopySlotHeapTuple(slot);
+			if (one)
+				break;
 		}
 	}
 	index_endscan(scan);
@@ -257,14 +259,20 @@ with_columns(StoreFound *found, const char *const *columns, int ncolumns)
 StoreFound *
 store_find(const char *table, const char *index, const char *const *columns, int ncolumns, int nkeys, StoreArray **keys)
 {
-	return with_columns(find(table, index, false, nkeys, keys), columns, ncolumns);
+	return with_columns(find(table, index, false, false, nkeys, keys), columns, ncolumns);
+}
+
+StoreFound *
+store_find_one(const char *table, const char *index, const char *const *columns, int ncolumns, int nkeys, StoreArray **keys)
+{
+	return with_columns(find(table, index, false, true, nkeys, keys), columns, ncolumns);
 }
 
 StoreFound *
 store_find_between(const char *table, const char *index, const char *const *columns, int ncolumns,
 				   StoreArray *from, StoreArray *to)
 {
-	return with_columns(find(table, index, true, 2, (StoreArray *[]) {from, to}), columns, ncolumns);
+	return with_columns(find(table, index, true, false, 2, (StoreArray *[]) {from, to}), columns, ncolumns);
 }
 
 void
