@@ -163,6 +163,9 @@ has_room(HttpEngine *engine, HttpHost *host)
 	int			now = http_connections_for(host, host->nactive);
 	int			then = http_connections_for(host, host->nactive + 1);
 
+	/* libcurl shares a connection when it is there: else each opens its own */
+	if (host->streams > 1 && then > host->nconnected && host->opener)
+		return false;
 	return then <= engine->host_limit && engine->nconnections + then - now <= engine->limit &&
 		engine->nactive < MOST_TRANSFERS && has_memory(engine, host);
 }
@@ -254,6 +257,8 @@ start(HttpEngine *engine, HttpTransfer *t)
 		return;
 	}
 	count_active(engine, t->host, 1);
+	if (t->host->streams > 1 && http_connections_for(t->host, t->host->nactive) > t->host->nconnected)
+		t->host->opener = t;
 	t->held = t->host->expect;
 	engine->held += t->held;
 	t->next = NULL;
@@ -300,6 +305,9 @@ stop(HttpEngine *engine, HttpTransfer *t)
 	else
 		engine->newest = t->prev;
 	count_active(engine, t->host, -1);
+	if (t->host->opener == t)
+		t->host->opener = NULL;
+	t->host->nconnected = Min(t->host->nconnected, http_connections_for(t->host, t->host->nactive));
 	engine->npaused -= t->paused;
 	if (engine->favoured == t)
 	{
@@ -584,6 +592,7 @@ learn(HttpEngine *engine, HttpHost *host, HttpExchange *x)
 	{
 		engine->nconnections -= http_connections_for(host, host->nactive);
 		host->streams = x->version == 2 ? HTTP_STREAMS : 1;
+		host->nconnected = http_connections_for(host, host->nactive);
 		engine->nconnections += http_connections_for(host, host->nactive);
 	}
 	host->expect = Max(x->len, host->expect - host->expect / 4);

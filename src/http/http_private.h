@@ -23,6 +23,8 @@ typedef struct HttpHost
 	int			nactive;		/* under way */
 	int			nwaiting;
 	int			streams;		/* requests that share a connection, as far as is known */
+	int			nconnected;		/* connections to share that are there */
+	struct HttpTransfer *opener;	/* that makes a further one, or finds it */
 	size_t		expect;			/* how large an answer of it may well be */
 	uint32		hash;
 	char		name[FLEXIBLE_ARRAY_MEMBER];

@@ -148,6 +148,11 @@ http_check_connection(void *userp, char *remote_ip, char *local_ip, int remote_p
 		return CURL_PREREQFUNC_ABORT;
 	}
 	t->exchange->sent = true;
+	if (t->host->opener == t)
+	{
+		t->host->opener = NULL;
+		t->host->nconnected++;
+	}
 	return CURL_PREREQFUNC_OK;
 }
 

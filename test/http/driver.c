@@ -44,16 +44,19 @@ fail(const char *what)
 	exit(2);
 }
 
+/* Into a buffer that the next line uses again. */
 static char *
-slurp(const char *path)
+slurp(const char *path, int which)
 {
+	static char texts[3][65536];
 	FILE	   *f = fopen(path, "r");
-	char	   *text = calloc(1, 65536);
+	size_t		n = f ? fread(texts[which], 1, sizeof(texts[which]) - 1, f) : 0;
 
-	if (f == NULL || fread(text, 1, 65535, f) == 0)
+	if (n == 0)
 		fail(path);
+	texts[which][n] = '\0';
 	fclose(f);
-	return text;
+	return texts[which];
 }
 
 static void
@@ -84,6 +87,7 @@ set(const char *name, const char *value)
 	}
 	if (strcmp(name, "http_ca_file") != 0)
 		fail(name);
+	free(guc_http_ca_file);
 	guc_http_ca_file = strdup(value);
 }
 
@@ -134,11 +138,11 @@ send_requests(char *line)
 		else if (strcmp(word, "token") == 0)
 			r.token = value;
 		else if (strcmp(word, "ca") == 0)
-			r.ca = slurp(value);
+			r.ca = slurp(value, 0);
 		else if (strcmp(word, "certificate") == 0)
-			r.client_certificate = slurp(value);
+			r.client_certificate = slurp(value, 1);
 		else if (strcmp(word, "key") == 0)
-			r.client_key = slurp(value);
+			r.client_key = slurp(value, 2);
 		else if (strcmp(word, "http") == 0)
 			r.allow_http = true;
 		else if (strcmp(word, "private") == 0)

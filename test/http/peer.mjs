@@ -57,6 +57,7 @@ function plain() {
 		let last = ''
 		socket.setNoDelay(true)
 		socket.on('data', data => {
+			if (data[0] === 0x16) return socket.destroy()	// somebody begins with TLS
 			buffer += data.toString('latin1')
 			for (;;) {
 				const end = buffer.indexOf('\r\n\r\n')
