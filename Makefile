@@ -51,6 +51,7 @@ SQL_PIECES  = src/prologue.sql \
               src/store/history.sql \
               src/store/rebuild.sql \
               src/webhook/webhook.sql \
+              src/sync/file.sql \
               src/stats/monitor.sql \
               src/stats/health.sql \
               src/epilogue.sql

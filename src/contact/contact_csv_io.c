@@ -24,6 +24,7 @@
 PG_FUNCTION_INFO_V1(contact_csv_lines_text);
 PG_FUNCTION_INFO_V1(contact_csv_lines_bytea);
 PG_FUNCTION_INFO_V1(contact_from_csv);
+PG_FUNCTION_INFO_V1(contact_csv_fields);
 
 /* ---- csv_lines ---- */
 
@@ -362,4 +363,63 @@ contact_from_csv(PG_FUNCTION_ARGS)
 				 errhint("It is \"mdy\" or \"dmy\", and counts where 1/2/1980 does not show it.")));
 	contact_csv_map(header->columns, header->ncolumns, values, n, pg_strcasecmp(order, "mdy") == 0, &v);
 	PG_RETURN_CONTACT_P(contact_form(&v));
+}
+
+/*
+ * _csv_fields(header text[]) -> text[]
+ *		The fields that a file with this header speaks about.
+ */
+Datum
+contact_csv_fields(PG_FUNCTION_ARGS)
+{
+	CsvHeader  *header = header_of(fcinfo);
+	bool		fields[CF_COUNT] = {false};
+	ArrayBuildState *result = initArrayResult(TEXTOID, CurrentMemoryContext, false);
+
+	for (int i = 0; i < header->ncolumns; i++)
+	{
+		const CsvColumn *column = &header->columns[i];
+
+		switch (column->what)
+		{
+			case CSV_EMAIL:
+				fields[CF_EMAILS] = true;
+				break;
+			case CSV_PHONE:
+				fields[CF_PHONES] = true;
+				break;
+			case CSV_URL:
+				fields[CF_URLS] = true;
+				break;
+			case CSV_ADDRESS:
+				fields[CF_ADDRESSES] = true;
+				break;
+			case CSV_TAGS:
+				fields[CF_TAGS] = true;
+				break;
+			case CSV_BIRTH:
+				fields[CF_BIRTHDAY] = true;
+				break;
+			case CSV_SCALAR:
+				fields[column->sub] = true;
+				break;
+			case CSV_NAME:
+				fields[CF_FIRST_NAME] = fields[CF_MIDDLE_NAME] = fields[CF_LAST_NAME] = true;
+				break;
+			default:
+				break;
+		}
+	}
+	/* a value that its field has no room for, and one without a field, is metadata under its column's name */
+	for (int i = 0; i < header->ncolumns; i++)
+	{
+		StrView		key = header->columns[i].key;
+
+		if (key.len > 0)
+			result = accumArrayResult(result, CStringGetTextDatum(psprintf("metadata.%.*s", key.len, key.ptr)), false, TEXTOID, CurrentMemoryContext);
+	}
+	for (int i = 0; i < CF_COUNT; i++)
+		if (fields[i])
+			result = accumArrayResult(result, CStringGetTextDatum(contact_field_names[i]), false, TEXTOID, CurrentMemoryContext);
+	PG_RETURN_DATUM(makeArrayResult(result, CurrentMemoryContext));
 }

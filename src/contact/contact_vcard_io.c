@@ -4,6 +4,8 @@
  */
 #include "postgres.h"
 
+#include <ctype.h>
+
 #include "funcapi.h"
 #include "mb/pg_wchar.h"
 #include "miscadmin.h"
@@ -18,6 +20,7 @@
 
 PG_FUNCTION_INFO_V1(contact_from_vcard_text);
 PG_FUNCTION_INFO_V1(contact_from_vcard_bytea);
+PG_FUNCTION_INFO_V1(contact_vcard_cards);
 PG_FUNCTION_INFO_V1(contact_to_vcard_sql);
 
 static Datum
@@ -100,6 +103,68 @@ contact_from_vcard_bytea(PG_FUNCTION_ARGS)
 	bytea	   *card = PG_GETARG_BYTEA_PP(0);
 
 	return from_vcard(fcinfo, VARDATA_ANY(card), VARSIZE_ANY_EXHDR(card), false);
+}
+
+/* Does a card, less what is blank behind it, end as one does? */
+static bool
+has_end(const char *ptr, int len)
+{
+	while (len > 0 && isspace((unsigned char) ptr[len - 1]))
+		len--;
+	return len >= 9 && pg_strncasecmp(ptr + len - 9, "END:VCARD", 9) == 0;
+}
+
+/*
+ * _file_cards(bytea) -> setof (raw text, uid text, contact, ended boolean)
+ *		The cards of a file as they stand in it.  One that is not UTF-8 has no text.
+ */
+Datum
+contact_vcard_cards(PG_FUNCTION_ARGS)
+{
+	ReturnSetInfo *rsinfo = (ReturnSetInfo *) fcinfo->resultinfo;
+	bytea	   *file = PG_GETARG_BYTEA_PP(0);
+	MemoryContext context;
+	MemoryContext caller;
+	VcardReader reader;
+	int			from;
+
+	InitMaterializedSRF(fcinfo, 0);
+	contact_vcard_open(&reader, VARDATA_ANY(file), VARSIZE_ANY_EXHDR(file));
+	context = AllocSetContextCreate(CurrentMemoryContext, "vCard", ALLOCSET_DEFAULT_SIZES);
+	caller = MemoryContextSwitchTo(context);
+	for (from = reader.at;; from = reader.at)
+	{
+		ContactValue v;
+		Datum		values[4] = {0};
+		bool		nulls[4] = {true, true, false, false};
+		int			len;
+
+		CHECK_FOR_INTERRUPTS();
+		MemoryContextReset(context);
+		if (!contact_vcard_next(&reader, &v))
+			break;
+		/* what stands before it is no part of it */
+		while (from < reader.at - 11 && pg_strncasecmp(reader.ptr + from, "BEGIN:VCARD", 11) != 0)
+			from++;
+		len = reader.at - from;
+		if (GetDatabaseEncoding() == PG_UTF8 && memchr(reader.ptr + from, '\0', len) == NULL &&
+			pg_verify_mbstr(PG_UTF8, reader.ptr + from, len, true))
+		{
+			values[0] = PointerGetDatum(cstring_to_text_with_len(reader.ptr + from, len));
+			nulls[0] = false;
+		}
+		if (reader.uid.len > 0)
+		{
+			values[1] = PointerGetDatum(cstring_to_text_with_len(reader.uid.ptr, reader.uid.len));
+			nulls[1] = false;
+		}
+		values[2] = PointerGetDatum(contact_form(&v));
+		values[3] = BoolGetDatum(has_end(reader.ptr + from, len));
+		tuplestore_putvalues(rsinfo->setResult, rsinfo->setDesc, values, nulls);
+	}
+	MemoryContextSwitchTo(caller);
+	MemoryContextDelete(context);
+	return (Datum) 0;
 }
 
 /*

@@ -83,6 +83,16 @@ refuse(ContactError *error, const char *message)
 	return false;
 }
 
+/* A file's card is kept as it stands, whatever the connector. */
+static bool
+is_card(Jsonb *payload)
+{
+	JsonbValue	v;
+
+	return JB_ROOT_IS_SCALAR(payload) && JsonbExtractScalar(&payload->root, &v) && v.type == jbvString &&
+		v.val.string.len > 11 && pg_strncasecmp(v.val.string.val, "BEGIN:VCARD", 11) == 0;
+}
+
 /* A card speaks about everything. */
 static bool
 read_vcard(Jsonb *payload, ContactClaims *claims, ContactError *error)
@@ -113,7 +123,7 @@ bool
 store_read_payload(const StoreMapping *mapping, Jsonb *payload, bool patch,
 				   ContactClaims *claims, ContactError *error)
 {
-	if (mapping->vcard)
+	if (mapping->vcard || (mapping->map == NULL && is_card(payload)))
 		return patch ? refuse(error, "a vCard is no patch") : read_vcard(payload, claims, error);
 	if (mapping->map)
 		payload = contact_map(mapping->map, payload, patch);
