@@ -390,12 +390,14 @@ queue_take(HttpExchange *x)
 		t->nsent--;
 		t->token_sent = false;
 		t->token_answer = x;
+		sync_count_answer(t->session, x, sync_auth_classify(t->session, x), true);
 		MemoryContextSwitchTo(old);
 		return;
 	}
 	t = job->target;
 	t->nsent--;
 	class = sync_session_classify(t->session, x);
+	sync_count_answer(t->session, x, class, false);
 	sync_note_limits(t->session, x);
 	if (class == SYNC_TRANSIENT)
 		note_failure(t);

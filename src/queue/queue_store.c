@@ -17,6 +17,7 @@
 
 #include "guc.h"
 #include "queue/queue.h"
+#include "stats/stats.h"
 
 #define STORE_MOST		1000	/* outcomes of one transaction */
 #define FIRST_PAUSE_S	2
@@ -201,6 +202,16 @@ settle_rows(QueueTurn *t, QueueJob **by_number, QueueResult result, TimestampTz 
 /* ---- the log ---- */
 
 static void
+count_outcome(const QueueJob *job)
+{
+	static const char *const outcomes[] = {"done", "gone", "unproven", "retry", "dead"};
+
+	for (int i = 0; i < lengthof(outcomes); i++)
+		if (strcmp(job->outcome, outcomes[i]) == 0)
+			stats_add(stats_of(job->target->name, strlen(job->target->name)), SC_FETCHES_DONE + i, 1);
+}
+
+static void
 log_attempts(QueueList *jobs, TimestampTz now)
 {
 	static const StoreColumn columns[] = {
@@ -218,6 +229,7 @@ log_attempts(QueueList *jobs, TimestampTz now)
 	{
 		if (!job->ours)
 			continue;
+		count_outcome(job);
 		store_put(&rows, Int64GetDatum(job->id));
 		put_string(&rows, job->target->name);
 		store_put(&rows, Int32GetDatum(job->attempt));

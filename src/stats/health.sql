@@ -111,6 +111,19 @@ CREATE FUNCTION contactsync._health() RETURNS TABLE (level text, subject text, p
 		FROM contactsync.identity_policies p WHERE p.tenant_id = contactsync.current_tenant() AND p.next_record IS NOT NULL
 			AND p.decided_at < pg_catalog.clock_timestamp() - interval '15 min'
 		UNION ALL
+		SELECT 16, 'warning', 'fetches', 'records that were asked for could not be read: ' || n.n || CASE n.n WHEN 1000 THEN ' or more' ELSE '' END,
+			'See contactsync.dead_letters; replay() tries again, discard() gives up.'
+		FROM (SELECT pg_catalog.count(*) AS n FROM (SELECT FROM contactsync.dead_fetches d
+			WHERE d.tenant_id = contactsync.current_tenant() LIMIT 1000) d) n WHERE n.n > 0
+		UNION ALL
+		SELECT 17, 'warning', o.source, 'a record has been waiting to be read since ' || o.run_at,
+			'A worker reads it; its attempts and last error are in contactsync.fetches.'
+		FROM (SELECT s.name AS source, f.run_at FROM contactsync.sources s
+			CROSS JOIN LATERAL (SELECT x.run_at FROM contactsync.fetches x WHERE x.tenant_id = s.tenant_id AND x.source = s.name
+				AND x.priority = 0 ORDER BY x.run_at LIMIT 1) f
+			WHERE s.tenant_id = contactsync.current_tenant() AND s.state IN ('active', 'failing')) o
+		WHERE o.run_at < pg_catalog.clock_timestamp() - interval '10 min'
+		UNION ALL
 		SELECT 13, 'warning', 'vacuum', v.problem, v.hint FROM contactsync._horizon_health() v
 		UNION ALL
 		SELECT 14, 'warning', 'counters', 'nothing is counted, because the library is not preloaded',
@@ -121,7 +134,7 @@ CREATE FUNCTION contactsync._health() RETURNS TABLE (level text, subject text, p
 			'Raise contactsync.max_counted_sources, which takes a restart.'
 		WHERE contactsync._counters_state() = 'full'),
 	-- a standby does nothing: what waits, waits for the primary
-	here AS (SELECT x.* FROM found x WHERE NOT pg_catalog.pg_is_in_recovery() OR x.place NOT IN (2, 5, 6, 9, 10, 11, 12))
+	here AS (SELECT x.* FROM found x WHERE NOT pg_catalog.pg_is_in_recovery() OR x.place NOT IN (2, 5, 6, 9, 10, 11, 12, 17))
 	SELECT f.level, f.subject, f.problem, f.hint FROM (
 		SELECT x.* FROM here x
 		UNION ALL

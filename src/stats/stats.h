@@ -44,6 +44,11 @@ typedef enum StatsCounter
 	SC_RUNS_RESTARTED,
 	SC_WEBHOOKS_ACCEPTED,
 	SC_WEBHOOKS_DUPLICATE,
+	SC_FETCHES_DONE,
+	SC_FETCHES_GONE,
+	SC_FETCHES_UNPROVEN,
+	SC_FETCHES_RETRY,
+	SC_FETCHES_DEAD,
 	/* of a source, attempts */
 	SC_WEBHOOKS_NO_SIGNATURE,
 	SC_WEBHOOKS_OUTSIDE_WINDOW,
@@ -117,8 +122,9 @@ extern void stats_time(StatsPending *pending, StatsHistogram histogram, int64 us
 
 /* Attempts.  "" = no tenant, no source. */
 extern void stats_add_now(const char *tenant, const char *source, StatsCounter counter, int64 n);
-extern void stats_time_now(const char *tenant, const char *source, StatsHistogram histogram, int64 us);
 
+/* An answer of a source's provider.  us < 0 = it was not even sent. */
+extern void stats_answer_now(const char *tenant, const char *source, StatsCounter class, StatsCounter response, int64 bytes, int64 us);
 /* The provider of a source asked for fewer requests, just now. */
 extern void stats_note_limit(const char *tenant, const char *source);
 

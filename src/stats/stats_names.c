@@ -12,6 +12,7 @@
 
 #define EVENTS		"Events taken from the inbox, by what became of them."
 #define RUNS		"Reads of a source that ended, or began anew in full because the provider had lost the cursor."
+#define FETCHES		"Reads of single records, by outcome as in attempts."
 #define WEBHOOKS	"Webhook requests that were authentic."
 #define REFUSALS	"Webhook requests that were refused, by reason."
 #define REQUESTS	"Requests sent to the provider, by what their answer meant."
@@ -34,6 +35,11 @@ const StatsName stats_counter_names[STATS_NCOUNTERS] = {
 	[SC_RUNS_RESTARTED] = {"runs_total", "outcome", "restarted", RUNS},
 	[SC_WEBHOOKS_ACCEPTED] = {"webhooks_total", "outcome", "accepted", WEBHOOKS},
 	[SC_WEBHOOKS_DUPLICATE] = {"webhooks_total", "outcome", "duplicate", WEBHOOKS},
+	[SC_FETCHES_DONE] = {"fetches_total", "outcome", "done", FETCHES},
+	[SC_FETCHES_GONE] = {"fetches_total", "outcome", "gone", FETCHES},
+	[SC_FETCHES_UNPROVEN] = {"fetches_total", "outcome", "unproven", FETCHES},
+	[SC_FETCHES_RETRY] = {"fetches_total", "outcome", "retry", FETCHES},
+	[SC_FETCHES_DEAD] = {"fetches_total", "outcome", "dead", FETCHES},
 	[SC_WEBHOOKS_NO_SIGNATURE] = {"webhooks_refused_total", "reason", "no signature", REFUSALS},
 	[SC_WEBHOOKS_OUTSIDE_WINDOW] = {"webhooks_refused_total", "reason", "outside the window", REFUSALS},
 	[SC_WEBHOOKS_NO_SECRET] = {"webhooks_refused_total", "reason", "no secret", REFUSALS},

@@ -74,7 +74,6 @@ extern void stats_set_name(char *to, const char *name, int len);
 extern void stats_set_key(StatsKey *key, Oid database, const char *tenant, const char *source, int len);
 /* Add to an entry, which is made if there is none. */
 extern void stats_add_numbers(const StatsKey *key, const uint64 *numbers);
-extern void stats_add_number(const StatsKey *key, int first, uint64 n, int second, uint64 m);
 /* Under the exclusive lock: an entry, made if there is none, or the rest. */
 extern StatsEntry *stats_make_entry(const StatsKey *key, TimestampTz since);
 /* NULL = any tenant, any source; forget or, if there is a time, reset. */

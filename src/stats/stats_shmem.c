@@ -185,17 +185,11 @@ stats_add_numbers(const StatsKey *key, const uint64 *numbers)
 	unlock_entry();
 }
 
-/* One number, or two; second < 0 = one. */
-void
-stats_add_number(const StatsKey *key, int first, uint64 n, int second, uint64 m)
-{
-	StatsEntry *entry = lock_entry(key);
-
-	pg_atomic_fetch_add_u64(&entry->numbers[first], n);
-	if (second >= 0)
-		pg_atomic_fetch_add_u64(&entry->numbers[second], m);
-	unlock_entry();
-}
+/* Where in numbers they are. */
+#define COUNTER_AT(counter_)	(offsetof(StatsNumbers, counters) / sizeof(uint64) + (counter_))
+#define BUCKET_AT(histogram_, us_) \
+	(offsetof(StatsNumbers, buckets) / sizeof(uint64) + (histogram_) * STATS_NBUCKETS + stats_bucket(us_))
+#define SUM_AT(histogram_)		(offsetof(StatsNumbers, sums) / sizeof(uint64) + (histogram_))
 
 void
 stats_add_now(const char *tenant, const char *source, StatsCounter counter, int64 n)
@@ -205,21 +199,29 @@ stats_add_now(const char *tenant, const char *source, StatsCounter counter, int6
 	if (stats_shared == NULL)
 		return;
 	stats_set_key(&key, MyDatabaseId, tenant, source, strlen(source));
-	stats_add_number(&key, offsetof(StatsNumbers, counters) / sizeof(uint64) + counter, n, -1, 0);
+	pg_atomic_fetch_add_u64(&lock_entry(&key)->numbers[COUNTER_AT(counter)], n);
+	unlock_entry();
 }
 
 void
-stats_time_now(const char *tenant, const char *source, StatsHistogram histogram, int64 us)
+stats_answer_now(const char *tenant, const char *source, StatsCounter class, StatsCounter response, int64 bytes, int64 us)
 {
 	StatsKey	key;
+	StatsEntry *entry;
 
 	if (stats_shared == NULL)
 		return;
-	us = Max(us, 0);
 	stats_set_key(&key, MyDatabaseId, tenant, source, strlen(source));
-	stats_add_number(&key,
-					 offsetof(StatsNumbers, buckets) / sizeof(uint64) + histogram * STATS_NBUCKETS + stats_bucket(us), 1,
-					 offsetof(StatsNumbers, sums) / sizeof(uint64) + histogram, us);
+	entry = lock_entry(&key);
+	pg_atomic_fetch_add_u64(&entry->numbers[COUNTER_AT(class)], 1);
+	pg_atomic_fetch_add_u64(&entry->numbers[COUNTER_AT(response)], 1);
+	pg_atomic_fetch_add_u64(&entry->numbers[COUNTER_AT(SC_RECEIVED_BYTES)], bytes);
+	if (us >= 0)
+	{
+		pg_atomic_fetch_add_u64(&entry->numbers[BUCKET_AT(SH_REQUEST, us)], 1);
+		pg_atomic_fetch_add_u64(&entry->numbers[SUM_AT(SH_REQUEST)], us);
+	}
+	unlock_entry();
 }
 
 void

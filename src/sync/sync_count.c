@@ -15,14 +15,11 @@ sync_count_answer(SyncRun *run, HttpExchange *x, SyncClass class, bool for_token
 	int			family = x->fault == HTTP_ANSWERED && x->status >= 100 && x->status < 600 ? x->status / 100 : 0;
 
 	StaticAssertStmt(SC_REQUESTS_FINE + SYNC_PERMANENT == SC_REQUESTS_PERMANENT, "classes are counted in their order");
-	stats_add_now(run->tenant, run->source, SC_REQUESTS_FINE + class, 1);
-	stats_add_now(run->tenant, run->source, SC_RESPONSES_NONE + family, 1);
-	stats_add_now(run->tenant, run->source, SC_RECEIVED_BYTES, x->wire_bytes);
+	/* one that was never sent took no time */
+	stats_answer_now(run->tenant, run->source, SC_REQUESTS_FINE + class, SC_RESPONSES_NONE + family, x->wire_bytes,
+					 x->fault == HTTP_REFUSED ? -1 : x->elapsed_us);
 	if (class == SYNC_RATE)
 		stats_note_limit(run->tenant, run->source);
-	/* one that was never sent took no time */
-	if (x->fault != HTTP_REFUSED)
-		stats_time_now(run->tenant, run->source, SH_REQUEST, x->elapsed_us);
 	if (for_token)
 		stats_add_now(run->tenant, run->source, family == 2 ? SC_TOKENS_GRANTED : SC_TOKENS_REFUSED, 1);
 }
