@@ -22,6 +22,8 @@ int			guc_http_host_connections;
 int			guc_http_timeout;
 int			guc_http_stall_timeout;
 int			guc_http_retries;
+int			guc_breaker_failures;
+int			guc_breaker_pause;
 char	   *guc_http_ca_file;
 int			guc_http_max_body;
 int			guc_http_memory;
@@ -102,6 +104,16 @@ guc_init(void)
 							"After a pause that grows, at random, or as long as the provider asks for.",
 							&guc_http_retries, 4, 0, 20,
 							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.breaker_failures",
+							"After how many failed requests in a row a source is asked no more for a while.",
+							"Those are requests without an answer, or with one of 5xx; 0 = it always is.",
+							&guc_breaker_failures, 5, 0, 1000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.breaker_pause",
+							"How long a source that fails is not asked.",
+							"That doubles each time, up to five minutes, less a random part.",
+							&guc_breaker_pause, 1, 1, 300,
+							PGC_SIGHUP, GUC_UNIT_S, NULL, NULL, NULL);
 	DefineCustomStringVariable("contactsync.http_ca_file",
 							   "File with the certificates of the authorities that servers are trusted by.",
 							   "In PEM; empty = those of the system.",

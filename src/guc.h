@@ -21,6 +21,8 @@ extern int	guc_http_host_connections;	/* contactsync.http_host_connections */
 extern int	guc_http_timeout;
 extern int	guc_http_stall_timeout; /* contactsync.http_stall_timeout, in s */
 extern char *guc_http_ca_file;	/* contactsync.http_ca_file */
+extern int	guc_breaker_failures;	/* contactsync.breaker_failures */
+extern int	guc_breaker_pause;	/* contactsync.breaker_pause, in s */
 extern int	guc_http_retries;	/* contactsync.http_retries */
 extern int	guc_http_max_body;
 extern int	guc_http_memory;	/* contactsync.http_memory, in kB */

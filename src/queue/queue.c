@@ -19,9 +19,6 @@
 #include "queue/queue.h"
 #include "store/guard.h"
 
-#define BREAKER_FAILURES	5
-#define BREAKER_FIRST_MS	1000
-#define BREAKER_LONGEST_MS	300000
 #define REOPEN_FIRST_MS		1000	/* a target whose session cannot be opened */
 #define REOPEN_LONGEST_MS	60000
 #define LOCKED_MS			1000	/* somebody holds rows of ours */
@@ -167,7 +164,7 @@ queue_look(const char *tenant)
 static bool
 is_probed(const QueueTarget *t)
 {
-	return t->failures >= BREAKER_FAILURES;
+	return sync_breaker_is_open(t->session);
 }
 
 /* How many claimed jobs it may have waiting. */
@@ -267,7 +264,10 @@ send_job(HttpEngine *engine, QueueTarget *t)
 	if (asked)
 		submit(engine, t, job, QUEUE_TAG_JOB);
 	else
+	{
+		sync_breaker_dropped(t->session);
 		done(job);
+	}
 }
 
 /* One request of a target, if it may send one now. */
@@ -327,13 +327,6 @@ after_pause(int64 first_ms, int64 longest_ms, int n)
 	return GetCurrentTimestamp() + (TimestampTz) (pg_prng_double(&pg_global_prng_state) * pause * 1000);
 }
 
-static void
-note_failure(QueueTarget *t)
-{
-	if (++t->failures >= BREAKER_FAILURES)
-		t->not_before = Max(t->not_before, after_pause(BREAKER_FIRST_MS, BREAKER_LONGEST_MS, t->failures - BREAKER_FAILURES));
-}
-
 /* A person has to give other credentials. */
 static void
 set_stop(QueueTarget *t, const char *reason)
@@ -389,6 +382,8 @@ queue_take(HttpExchange *x)
 		t = x->owner;
 		t->nsent--;
 		t->token_sent = false;
+		sync_breaker_note(t->session, x);
+		t->not_before = Max(t->not_before, sync_breaker_wait(t->session));
 		t->token_answer = x;
 		sync_count_answer(t->session, x, sync_auth_classify(t->session, x), true);
 		MemoryContextSwitchTo(old);
@@ -399,11 +394,11 @@ queue_take(HttpExchange *x)
 	class = sync_session_classify(t->session, x);
 	sync_count_answer(t->session, x, class, false);
 	sync_note_limits(t->session, x);
-	if (class == SYNC_TRANSIENT)
-		note_failure(t);
-	else if (class == SYNC_FINE || class == SYNC_PERMANENT)
+	sync_breaker_note(t->session, x);
+	t->not_before = Max(t->not_before, sync_breaker_wait(t->session));
+	if (class == SYNC_FINE || class == SYNC_PERMANENT)
 	{
-		t->failures = t->refusals = 0;
+		t->refusals = 0;
 		sync_auth_accepted(t->session);
 	}
 	if (goes_again(t, job, x, class))

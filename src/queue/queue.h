@@ -134,7 +134,6 @@ typedef struct QueueTarget
 	int			nsent;			/* under way */
 	int			ndone;			/* of the tenant's */
 	/* the breaker */
-	int			failures;		/* one after the other */
 	TimestampTz not_before;
 	/* where the next claim starts: what lies before it was claimed, and is dead rows now */
 	bool		more;			/* the last claim found all that it had room for */

@@ -453,6 +453,8 @@ queue_claim(QueueTurn *turn)
 	{
 		StoreArray	texts;
 
+		if (t->session)
+			sync_breaker_store(t->session, false);
 		if (!t->stop)
 			continue;
 		store_array_init(&texts, TEXTOID);

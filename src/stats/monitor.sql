@@ -25,7 +25,8 @@ SELECT s.name AS source, s.connector, s.class, s.state,
 	g.finished_at AS last_success_at, pg_catalog.clock_timestamp() - g.stamp AS age,
 	CASE WHEN s.failures > 0 THEN (SELECT x.error_code FROM contactsync.runs x
 		WHERE x.tenant_id = s.tenant_id AND x.source = s.name AND x.state IN ('succeeded', 'failed') ORDER BY x.id DESC LIMIT 1) END AS last_error_code,
-	coalesce((SELECT d.n FROM disputed d WHERE d.source = s.name), 0) AS open_conflicts
+	coalesce((SELECT d.n FROM disputed d WHERE d.source = s.name), 0) AS open_conflicts,
+	CASE WHEN s.breaker_until IS NULL THEN 'closed' WHEN s.breaker_until > pg_catalog.clock_timestamp() THEN 'open' ELSE 'half-open' END AS breaker
 FROM contactsync.sources s
 LEFT JOIN LATERAL (SELECT x.* FROM contactsync.runs x WHERE x.tenant_id = s.tenant_id AND x.source = s.name
 	ORDER BY x.id DESC LIMIT 1) l ON true
@@ -38,6 +39,7 @@ COMMENT ON COLUMN contactsync.status.waiting IS 'Of the oldest 10,000 events tha
 COMMENT ON COLUMN contactsync.status.rejected IS 'Events that could not be applied; 10,000 = or more.';
 COMMENT ON COLUMN contactsync.status.age IS 'Since the start of the last run that succeeded: what changed before it is here.';
 COMMENT ON COLUMN contactsync.status.last_error_code IS 'SQLSTATE of the last run, if it failed.';
+COMMENT ON COLUMN contactsync.status.breaker IS 'closed; open: after many requests that failed no more are sent; half-open: one may go, to see how things are.';
 COMMENT ON COLUMN contactsync.status.open_conflicts IS 'Of the oldest 10,000 open conflicts, those in which this source has a candidate.';
 
 CREATE VIEW contactsync.run_history WITH (security_invoker = true) AS

@@ -27,6 +27,7 @@ CREATE TABLE contactsync.sources (
 	failures     integer NOT NULL DEFAULT 0,
 	last_error   text,
 	fetched_at   timestamptz,
+	breaker_until timestamptz,
 	created_at   timestamptz NOT NULL DEFAULT pg_catalog.now(),
 	PRIMARY KEY (tenant_id, id),
 	UNIQUE (tenant_id, name)
@@ -35,6 +36,7 @@ COMMENT ON TABLE contactsync.sources IS 'Systems that contacts are read from; ke
 COMMENT ON COLUMN contactsync.sources.settings IS 'url, class, poll, webhook, write, allow_private, allow_http, as given to add_source().';
 COMMENT ON COLUMN contactsync.sources.state IS 'active; paused: by pause_source(); failing: its last run failed, and it is tried again; stopped: its credentials were refused; dropped: by drop_source(), with records that are kept.';
 COMMENT ON COLUMN contactsync.sources.fetched_at IS 'When a fetch first brought a record by the present url and parameters: before that, a 404 is no proof that a record is gone.';
+COMMENT ON COLUMN contactsync.sources.breaker_until IS 'After many requests that failed one after the other: when the next may go, to see how things are; NULL = the breaker is closed.';
 COMMENT ON COLUMN contactsync.sources."cursor" IS 'Where the next incremental read starts; moves only with the rows of the page that brought it.';
 
 -- No role can read this table but the owner.

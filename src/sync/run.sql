@@ -331,6 +331,7 @@ BEGIN
 		state = CASE WHEN s.state = 'paused' THEN 'paused' WHEN code = '28000' THEN 'stopped' ELSE 'failing' END,
 		next_poll_at = CASE WHEN s.next_poll_at IS NOT NULL AND code <> '28000' THEN pg_catalog.clock_timestamp() + GREATEST(
 			pg_catalog.make_interval(secs => coalesce(retry_after, 0)),
+			s.breaker_until - pg_catalog.clock_timestamp(),
 			-- full jitter over an hour at most
 			pg_catalog.make_interval(secs => 1 + pg_catalog.random() * LEAST(3600, 2 ^ LEAST(s.failures, 12)))) END
 	WHERE s.tenant_id = contactsync.current_tenant() AND s.name = r.source;

@@ -5,6 +5,7 @@
  *	sync_run.c		a run from its start to its end, whatever the driver
  *	sync_count.c	what is counted of answers and pages
  *	sync_pace.c		when a request may go, and go again
+ *	sync_breaker.c	that none goes to a source that does not answer
  *	sync_auth.c		what a request is authenticated with; OAuth 2.0
  *	sync_rest.c		JSON over HTTP, as a connector describes it
  *	sync_parts.c	folders and the like, each with its own cursor
@@ -151,6 +152,16 @@ extern bool sync_may_send(SyncRun *run);
 extern bool sync_try_later(SyncRun *run, HttpExchange *x, bool rate);
 /* The provider says how many requests are left. */
 extern void sync_note_limits(SyncRun *run, HttpExchange *x);
+
+/* ---- sync_breaker.c ---- */
+
+extern void sync_breaker_prepare(SyncRun *run);	/* in a transaction, before all others */
+extern bool sync_breaker_is_open(SyncRun *run);	/* or half-open: one request at a time, if any */
+extern TimestampTz sync_breaker_wait(SyncRun *run);
+extern void sync_breaker_sent(SyncRun *run);
+extern void sync_breaker_dropped(SyncRun *run);
+extern void sync_breaker_note(SyncRun *run, const HttpExchange *x); /* every answer */
+extern void sync_breaker_store(SyncRun *run, bool again);
 
 /* ---- sync_auth.c ---- */
 

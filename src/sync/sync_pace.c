@@ -10,7 +10,7 @@
  * A request that failed for now is sent again inside of its run, after a random
  * part of a pause that doubles (so that sources that failed together do not come
  * back together), for a minute at most.  When that does not help the run fails, and the source is left
- * alone for a while: see _fail_run(), the breaker.
+ * alone for a while: see _fail_run(), and sync_breaker.c, which knows of all requests.
  */
 #include "postgres.h"
 
@@ -63,12 +63,21 @@ sync_may_send(SyncRun *run)
 {
 	TimestampTz now = GetCurrentTimestamp();
 	Bucket	   *b;
+	TimestampTz wait;
 	double		a_token;		/* how long one takes, in us */
 
 	if (run->not_before > now)
 		return false;
+	if ((wait = sync_breaker_wait(run)) != 0)
+	{
+		run->not_before = wait;
+		return false;
+	}
 	if (run->rate.requests == 0)
+	{
+		sync_breaker_sent(run);
 		return true;
+	}
 	b = find_bucket(run);
 	a_token = (double) run->rate.per_us / run->rate.requests;
 	if (now > b->at)
@@ -76,6 +85,7 @@ sync_may_send(SyncRun *run)
 	b->at = now;
 	if (b->tokens >= 1)
 	{
+		sync_breaker_sent(run);
 		b->tokens -= 1;
 		return true;
 	}
@@ -89,7 +99,7 @@ sync_try_later(SyncRun *run, HttpExchange *x, bool rate)
 	int64		pause = Min((int64) FIRST_PAUSE_MS << Min(run->retries, 16), LONGEST_PAUSE_MS);
 
 	if (run->retries >= guc_http_retries || x->retry_after > LONGEST_WAIT_MS / 1000 ||
-		TimestampDifferenceExceeds(run->first_sent, GetCurrentTimestamp(), LONGEST_WAIT_MS))
+		TimestampDifferenceExceeds(run->first_sent, Max(GetCurrentTimestamp(), sync_breaker_wait(run)), LONGEST_WAIT_MS))
 		return false;
 	run->retries++;
 	stats_add_now(run->tenant, run->source, SC_REQUEST_RETRIES, 1);

@@ -26,6 +26,8 @@ static SyncRun *starting = NULL;	/* not prepared yet, or not even committed */
 static void
 free_run(SyncRun *run)
 {
+	if (run->sent)
+		sync_breaker_dropped(run);
 	sync_auth_free(run);
 	MemoryContextDelete(run->context);
 }
@@ -174,6 +176,7 @@ sync_prepare(SyncRun *run)
 	guard_enter(&guard, run->tenant);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
+	sync_breaker_prepare(run);
 	old = MemoryContextSwitchTo(run->context);
 	run->driver = find_driver(sync_member(run->spec, "driver"));
 	sync_auth_prepare(run);
@@ -452,6 +455,7 @@ sync_answer(SyncRun *run, HttpExchange *x)
 	bool		for_token = sync_auth_due(run);
 	SyncClass	class;
 
+	sync_breaker_note(run, x);
 	guard_enter(&guard, run->tenant);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
@@ -477,6 +481,7 @@ sync_answer(SyncRun *run, HttpExchange *x)
 	}
 	if (run->request && !sync_auth_due(run))
 		sync_auth_renew(run);
+	sync_breaker_store(run, false);
 	SPI_finish();
 	guard_leave(&guard);
 }
@@ -514,6 +519,7 @@ sync_fail(SyncRun *run)
 
 	guard_enter(&guard, run->tenant);
 	SPI_connect();
+	sync_breaker_store(run, true);
 	store_array_init(&id, INT8OID);
 	store_array_add(&id, Int64GetDatum(run->id), false);
 	store_array_init(&texts, TEXTOID);

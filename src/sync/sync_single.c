@@ -75,6 +75,7 @@ sync_session_open(const char *tenant, const char *source, Jsonb *settings, Jsonb
 					 errmsg("the connector does not say how a single record is read")));
 	}
 	sync_parameters(session, &state->vars);
+	sync_breaker_prepare(session);
 	sync_auth_prepare(session);
 	MemoryContextSwitchTo(old);
 	/* nothing has thrown: now it may outlive the transaction */
