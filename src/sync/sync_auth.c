@@ -51,6 +51,8 @@
 
 #define EXPIRY_MARGIN_S		60
 #define JWT_LIFETIME_S		3600
+#define JWT_SKEW_S			30		/* that is no reason to refuse an assertion */
+#define LONGEST_LIFETIME_S	(86400 * 365)
 
 typedef enum AuthKind
 {
@@ -106,6 +108,9 @@ typedef struct CachedToken
 	uint64		credential;		/* digest of what it was got with */
 	char	   *token;
 	TimestampTz expires;
+	/* an assertion bears a time, and the provider's clock is the one that counts */
+	int64		skew;			/* how far it is ahead of ours, in seconds */
+	bool		corrected;		/* since the last token */
 } CachedToken;
 
 static CachedToken *cached_tokens = NULL;
@@ -227,6 +232,7 @@ cache_token(SyncRun *run)
 	c->token = pstrdup(a->token);
 	c->expires = a->expires;
 	c->credential = credential_digest(a);
+	c->corrected = false;
 	MemoryContextSwitchTo(old);
 }
 
@@ -361,6 +367,11 @@ sync_auth_prepare(SyncRun *run)
 	{
 		a->kind = AUTH_BASIC;
 		a->password = secret_get(run->source, "password");
+		/* who reads the header takes the first colon for the end of the name: RFC 7617 */
+		if (strchr(a->username, ':'))
+			ereport(ERROR,
+					(errcode(ERRCODE_INVALID_AUTHORIZATION_SPECIFICATION),
+					 errmsg("the source's user name has a colon, which basic authentication cannot tell from its end")));
 	}
 	if (a->kind == AUTH_OAUTH)
 		(void) adopt_token(run);
@@ -420,12 +431,13 @@ append_claim(StringInfo claims, const char *name, const char *value)
 }
 
 static char *
-make_jwt(SyncAuth *a)
+make_jwt(SyncRun *run)
 {
+	SyncAuth   *a = run->auth;
 	unsigned char signature[1024];
 	StringInfoData header;
 	StringInfoData claims;
-	int64		now = (int64) time(NULL);
+	int64		now = (int64) time(NULL) + cache_entry(run)->skew;
 	char	   *signed_part;
 	int			len;
 
@@ -487,7 +499,7 @@ sync_auth_renew(SyncRun *run)
 			break;
 		case GRANT_JWT:
 			add_field(&body, "grant_type", "urn:ietf:params:oauth:grant-type:jwt-bearer");
-			add_field(&body, "assertion", make_jwt(a));
+			add_field(&body, "assertion", make_jwt(run));
 			break;
 		case GRANT_CLIENT:
 			add_field(&body, "grant_type", "client_credentials");
@@ -603,17 +615,65 @@ sync_auth_classify(SyncRun *run, HttpExchange *x)
 	return class;
 }
 
-/* An OAuth error code that may be shown: some words, no more. */
+/*
+ * The code of an OAuth error, {"error": "some_words"}, and nothing else of what the
+ * endpoint says.  Its answer need not be JSON at all: it is searched, not parsed.
+ */
 static char *
 error_code(HttpExchange *x)
 {
-	char	   *code = NULL;
+	const char *p = x->body;
+	size_t		n;
 
-	if (strstr(x->content_type, "json"))
-		code = sync_member(sync_parse_json(x->body, x->len), "error");
-	if (code && (strlen(code) > 64 || strspn(code, "abcdefghijklmnopqrstuvwxyz_") != strlen(code)))
-		code = NULL;
-	return code;
+	while ((p = strstr(p, "\"error\"")) != NULL)
+	{
+		p += strlen("\"error\"");
+		p += strspn(p, " \t\r\n");
+		if (*p != ':')
+			continue;
+		p++;
+		p += strspn(p, " \t\r\n");
+		n = *p == '"' ? strspn(p + 1, "abcdefghijklmnopqrstuvwxyz_") : 0;
+		return n > 0 && n <= 64 && p[n + 1] == '"' ? pnstrdup(p + 1, n) : NULL;
+	}
+	return NULL;
+}
+
+/*
+ * Was an assertion refused because our clock is wrong?  Then the next one bears the
+ * time of the provider's, once.
+ */
+static bool
+correct_clock(SyncRun *run, HttpExchange *x, const char *code)
+{
+	CachedToken *c = cache_entry(run);
+	int64		off = x->date - ((int64) time(NULL) + c->skew);
+
+	if (run->auth->grant != GRANT_JWT || code == NULL || strcmp(code, "invalid_grant") != 0)
+		return false;
+	if (c->corrected || x->date <= 0 || (off >= -JWT_SKEW_S && off <= JWT_SKEW_S))
+	{
+		c->corrected = false;
+		c->skew = 0;
+		return false;
+	}
+	c->corrected = true;
+	c->skew += off;
+	ereport(LOG,
+			(errmsg("the clock of this machine differs by " INT64_FORMAT " s from that of the provider of source \"%s\"",
+					c->skew, run->source)));
+	return true;
+}
+
+/* How long a token lives, in seconds; 0 = not said. */
+static int64
+token_lifetime(Jsonb *json)
+{
+	JsonbValue *v = getKeyJsonValueFromContainer(&json->root, "expires_in", 10, NULL);
+	char	   *text = v ? sync_scalar_text(v) : NULL;
+	double		seconds = text ? strtod(text, NULL) : 0;
+
+	return seconds >= 1 ? (int64) Min(seconds, LONGEST_LIFETIME_S) : 0;
 }
 
 /* The provider has replaced the refresh token: the old one may be dead already. */
@@ -648,10 +708,10 @@ sync_auth_answer(SyncRun *run, HttpExchange *x)
 {
 	SyncAuth   *a = run->auth;
 	Jsonb	   *json = NULL;
-	JsonbValue *v;
 	char	   *token;
+	char	   *type;
 	char	   *rotated;
-	int64		seconds = 0;
+	int64		seconds;
 
 	cache_entry(run)->asker = NULL;
 	sync_check_answered(x);
@@ -659,6 +719,11 @@ sync_auth_answer(SyncRun *run, HttpExchange *x)
 	{
 		char	   *code = error_code(x);
 
+		if (correct_clock(run, x, code))
+		{
+			drop_request(run);
+			return;
+		}
 		if (x->status >= 500 || x->status == 429 || sync_auth_classify(run, x) == SYNC_TRANSIENT)
 			ereport(ERROR,
 					(errcode(ERRCODE_CONNECTION_FAILURE),
@@ -676,12 +741,12 @@ sync_auth_answer(SyncRun *run, HttpExchange *x)
 		ereport(ERROR,
 				(errcode(ERRCODE_PROTOCOL_VIOLATION),
 				 errmsg("the token endpoint's answer has no token: status %d", x->status)));
-	v = getKeyJsonValueFromContainer(&json->root, "expires_in", 10, NULL);
-	if (v && v->type == jbvNumeric)
-		seconds = (int64) DatumGetFloat8(DirectFunctionCall1(numeric_float8, NumericGetDatum(v->val.numeric)));
-	else if (v && v->type == jbvString)
-		seconds = atol(pnstrdup(v->val.string.val, v->val.string.len));
-	seconds = Min(seconds, 86400 * 365);
+	type = sync_member(json, "token_type");
+	if (type && pg_strcasecmp(type, "bearer") != 0)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("the token endpoint gives a token that is no bearer token")));
+	seconds = token_lifetime(json);
 	/* counted from before it was asked for; without a word of it, until it is refused */
 	a->expires = seconds <= 0 ? DT_NOEND :
 		a->asked_at + (seconds - Min(EXPIRY_MARGIN_S, seconds / 2)) * USECS_PER_SEC;

@@ -46,6 +46,7 @@ const settings = {
 	expiresIn: true				/* say when a token expires */
 };
 let seen = [];					/* requests */
+let issued = [];				/* tokens: secrets that must be found nowhere */
 let claims = null;				/* of the last good assertion */
 let faults = [];
 
@@ -107,6 +108,9 @@ const provider = new Provider(base, {
 	ttl: { AccessToken: () => settings.ttl, ClientCredentials: () => settings.ttl, Grant: 86400, RefreshToken: 86400 }
 });
 
+for (const kind of ["access_token", "client_credentials", "refresh_token"])
+	provider.on(`${kind}.saved`, (token) => issued.push(token.jti));
+
 /* A refresh token as the authorization code grant would have given it, at a person's consent. */
 async function mint() {
 	const client = await provider.Client.find("app");
@@ -116,7 +120,11 @@ async function mint() {
 	return new provider.RefreshToken({ client, accountId: "ann", grantId, scope: "offline_access contacts", gty: "authorization_code" }).save();
 }
 
+let revoked = 0;				/* how many of those issued */
+
 async function live(token) {
+	if (issued.indexOf(token) < revoked)
+		return undefined;
 	const found = token && (await provider.AccessToken.find(token) ?? await provider.ClientCredentials.find(token));
 	return found && !found.isExpired ? found : undefined;
 }
@@ -156,11 +164,12 @@ async function takeAssertion(req, res) {
 /* ---- the test ---- */
 
 /*
- * {"op": "log"}			what was asked since the last time, and the claims of the last assertion
+ * {"op": "log"}			what was asked since the last time, the claims of the last assertion, and all tokens
  * {"op": "set", ...}		settings
  * {"op": "clock", "at"}	the server's time from now on; null = the time that it is
  * {"op": "users", "users"}	these and no others, as SCIM would have them; {"count"}: as many
  * {"op": "held"}			what is stored
+ * {"op": "revoke"}			no access token serves any more
  * {"op": "mint"}			a refresh token of the client app
  * {"op": "fault", "match", "status", "headers", "body", "pad", "hang", "after", "times"}
  *							what requests get whose method and URL have match in them: an answer, or none; with
@@ -168,7 +177,7 @@ async function takeAssertion(req, res) {
  */
 const operations = {
 	log: () => {
-		const result = { requests: seen, claims };
+		const result = { requests: seen, claims, issued };
 		seen = [];
 		return result;
 	},
@@ -187,6 +196,10 @@ const operations = {
 			users.set(id, { schemas: ["urn:ietf:params:scim:schemas:core:2.0:User"], ...user, id, meta: { created: now(), lastModified: now(), ...user.meta } });
 		}
 		return { ids: [...users.keys()] };
+	},
+	revoke: () => {
+		revoked = issued.length;
+		return {};
 	},
 	held: () => [...users.values()],
 	mint: async () => ({ token: await mint() }),
@@ -229,7 +242,9 @@ app.post("/control", express.json({ limit: "100mb", type: () => true }), async (
 	res.json(await operations[req.body.op](req.body));
 });
 app.use((req, res, next) => {
-	seen.push({ method: req.method, url: req.originalUrl });
+	seen.push({ method: req.method, url: req.originalUrl, host: req.get("host") });
+	if (clock)
+		res.setHeader("Date", clock.toUTCString());
 	next();
 });
 app.use(breaks);
