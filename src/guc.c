@@ -51,7 +51,7 @@ guc_init(void)
 	DefineCustomIntVariable("contactsync.batch_size",
 							"Most events applied in one batch.",
 							"A batch ends sooner where its payloads are large.",
-							&guc_batch_size, 1000, 1, 10000,
+							&guc_batch_size, 500, 1, 10000,
 							PGC_SUSET, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.max_payload",
 							"Largest payload of one event.",

@@ -58,7 +58,7 @@ BEGIN
 	EXECUTE pg_catalog.format('CREATE TABLE contactsync.%I PARTITION OF contactsync.audit_log FOR VALUES FROM (%L) TO (%L)',
 		part, month, month + interval '1 month');
 	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I ADD PRIMARY KEY (tenant_id, at, id)', part);
-	EXECUTE pg_catalog.format('CREATE INDEX ON contactsync.%I (tenant_id, relation, row_key, at)', part);
+	EXECUTE pg_catalog.format('CREATE INDEX ON contactsync.%I (tenant_id, row_key, at)', part);
 	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I ENABLE ROW LEVEL SECURITY', part);
 	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I FORCE ROW LEVEL SECURITY', part);
 	EXECUTE pg_catalog.format('CREATE POLICY tenant ON contactsync.%I USING (tenant_id = contactsync.current_tenant()) '

@@ -204,6 +204,8 @@ extern Oid	store_contact_type(void);
 extern void store_array_init(StoreArray *a, Oid type);
 extern void store_array_add(StoreArray *a, Datum value, bool isnull);
 extern void store_array_add_text(StoreArray *a, StrView s);
+/* A name of few, unless it is there. */
+extern void store_array_add_name(StoreArray *a, StrView s);
 extern void store_array_add_time(StoreArray *a, int64 t);	/* MERGE_TIME_MIN = NULL */
 /*
  * From here on statements only read, under the active snapshot, as parallel workers

@@ -4,8 +4,8 @@
  */
 #include "postgres.h"
 
-#include "common/cryptohash.h"
-#include "common/sha2.h"
+#include <openssl/evp.h>
+
 #include "utils/fmgrprotos.h"
 #include "utils/jsonb.h"
 #include "utils/memutils.h"
@@ -82,36 +82,54 @@ store_read_changed(Datum changed, MergeObservation *o)
 	}
 }
 
-static bool
-digest_changes(pg_cryptohash_ctx *ctx, const MergeObservation *o)
+/* Ready to begin; NULL if it fails.  Kept, since to look for it costs more than to use it. */
+static EVP_MD_CTX *
+sha256(void)
 {
-	bool		ok = o->nchanges == 0 || pg_cryptohash_update(ctx, (const uint8 *) "changed", 7) == 0;
+	static const EVP_MD *md = NULL;
+	static EVP_MD_CTX *ctx = NULL;
+
+	if (md == NULL)
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+		md = EVP_MD_fetch(NULL, "SHA256", NULL);
+#else
+		md = EVP_sha256();
+#endif
+	if (ctx == NULL)
+		ctx = EVP_MD_CTX_new();
+	return md && ctx && EVP_DigestInit_ex(ctx, md, NULL) == 1 ? ctx : NULL;
+}
+
+static bool
+digest_changes(EVP_MD_CTX *ctx, const MergeObservation *o)
+{
+	bool		ok = o->nchanges == 0 || EVP_DigestUpdate(ctx, "changed", 7) == 1;
 
 	for (int i = 0; i < o->nchanges && ok; i++)
 	{
 		const struct MergeChange *change = &o->changes[i];
 		uint8		field = change->field;
 
-		ok = pg_cryptohash_update(ctx, &field, 1) == 0 &&
-			pg_cryptohash_update(ctx, (const uint8 *) change->key.ptr, change->key.len) == 0 &&
-			pg_cryptohash_update(ctx, (const uint8 *) &change->at, sizeof(change->at)) == 0;
+		ok = EVP_DigestUpdate(ctx, &field, 1) == 1 &&
+			EVP_DigestUpdate(ctx, change->key.ptr, change->key.len) == 1 &&
+			EVP_DigestUpdate(ctx, &change->at, sizeof(change->at)) == 1;
 	}
 	return ok;
 }
 
 static bool
-digest_origins(pg_cryptohash_ctx *ctx, const MergeObservation *o)
+digest_origins(EVP_MD_CTX *ctx, const MergeObservation *o)
 {
-	bool		ok = !o->written || pg_cryptohash_update(ctx, (const uint8 *) "written", 7) == 0;
+	bool		ok = !o->written || EVP_DigestUpdate(ctx, "written", 7) == 1;
 
 	for (int i = 0; i < o->norigins && ok; i++)
 	{
 		const struct MergeOrigin *origin = &o->origins[i];
 		uint8		field = origin->field;
 
-		ok = pg_cryptohash_update(ctx, &field, 1) == 0 &&
-			pg_cryptohash_update(ctx, (const uint8 *) origin->key.ptr, origin->key.len) == 0 &&
-			pg_cryptohash_update(ctx, (const uint8 *) origin->record.ptr, origin->record.len) == 0;
+		ok = EVP_DigestUpdate(ctx, &field, 1) == 1 &&
+			EVP_DigestUpdate(ctx, origin->key.ptr, origin->key.len) == 1 &&
+			EVP_DigestUpdate(ctx, origin->record.ptr, origin->record.len) == 1;
 	}
 	return ok;
 }
@@ -120,23 +138,22 @@ digest_origins(pg_cryptohash_ctx *ctx, const MergeObservation *o)
 static void
 digest(MergeObservation *o, const ContactClaims *said, const Contact *claims)
 {
-	pg_cryptohash_ctx *ctx = pg_cryptohash_create(PG_SHA256);
-	uint8		result[PG_SHA256_DIGEST_LENGTH];
+	EVP_MD_CTX *ctx;
+	uint8		result[EVP_MAX_MD_SIZE];
 	int64		numbers[4] = {o->raw, o->seq, o->created, o->modified};
 	uint8		small[2] = {o->kind, o->inferred};
 	StrView		covers = store_covers_text(said);
 	bool		ok;
 
-	ok = pg_cryptohash_init(ctx) == 0 &&
-		pg_cryptohash_update(ctx, (uint8 *) numbers, sizeof(numbers)) == 0 &&
-		pg_cryptohash_update(ctx, small, sizeof(small)) == 0 &&
-		pg_cryptohash_update(ctx, (const uint8 *) covers.ptr, covers.len) == 0 &&
-		pg_cryptohash_update(ctx, (const uint8 *) claims, VARSIZE(claims)) == 0 &&
-		pg_cryptohash_update(ctx, (const uint8 *) o->into.ptr, o->into.len) == 0 &&
+	ok = (ctx = sha256()) != NULL &&
+		EVP_DigestUpdate(ctx, numbers, sizeof(numbers)) == 1 &&
+		EVP_DigestUpdate(ctx, small, sizeof(small)) == 1 &&
+		EVP_DigestUpdate(ctx, covers.ptr, covers.len) == 1 &&
+		EVP_DigestUpdate(ctx, claims, VARSIZE(claims)) == 1 &&
+		EVP_DigestUpdate(ctx, o->into.ptr, o->into.len) == 1 &&
 		digest_origins(ctx, o) &&
 		digest_changes(ctx, o) &&
-		pg_cryptohash_final(ctx, result, sizeof(result)) == 0;
-	pg_cryptohash_free(ctx);
+		EVP_DigestFinal_ex(ctx, result, NULL) == 1;
 	if (!ok)
 		elog(ERROR, "could not compute a digest");
 	memcpy(o->digest, result, MERGE_DIGEST_LEN);

@@ -701,7 +701,7 @@ store_observe(int limit, int64 *after, int *claimed, StoreRecord **records, int 
 	*after = store_int8(n - 1, 1);
 	inbox = SPI_tuptable;
 	for (uint64 row = 0; row < n; row++)
-		store_array_add_text(&sources, store_text(row, 2));
+		store_array_add_name(&sources, store_text(row, 2));
 	mappings = store_load_mappings(&sources, &nmappings);
 	SPI_tuptable = inbox;
 

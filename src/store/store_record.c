@@ -143,24 +143,13 @@ read_sources(StoreRecord *records, int n)
 {
 	StoreArray	names;
 	StoreSource *sources;
-	StrView		last = {NULL, 0};
 	uint64		nsources;
 
 	if (n == 0)
 		return;
 	store_array_init(&names, TEXTOID);
-	/* there are few, and records of one lie together most often */
 	for (int i = 0; i < n; i++)
-	{
-		bool		known = last.ptr != NULL && strview_same(last, records[i].source);
-
-		for (int k = 0; k < names.n && !known; k++)
-			known = VARSIZE_ANY_EXHDR(DatumGetPointer(names.values[k])) == records[i].source.len &&
-				memcmp(VARDATA_ANY(DatumGetPointer(names.values[k])), records[i].source.ptr, records[i].source.len) == 0;
-		if (!known)
-			store_array_add_text(&names, records[i].source);
-		last = records[i].source;
-	}
+		store_array_add_name(&names, records[i].source);
 	nsources = store_run("SELECT s.name, s.class, coalesce(s.settings -> 'duplicates' = 'true', false) FROM contactsync.sources s "
 						 "WHERE s.tenant_id = contactsync.current_tenant() AND s.name = ANY ($1)", 1, (StoreArray *[]) {&names});
 	sources = palloc(sizeof(StoreSource) * Max(nsources, 1));

@@ -72,6 +72,20 @@ store_array_add_text(StoreArray *a, StrView s)
 }
 
 void
+store_array_add_name(StoreArray *a, StrView s)
+{
+	/* most often it is the one before */
+	for (int i = a->n - 1; i >= 0; i--)
+	{
+		const text *t = (const text *) DatumGetPointer(a->values[i]);
+
+		if (VARSIZE_ANY_EXHDR(t) == s.len && memcmp(VARDATA_ANY(t), s.ptr, s.len) == 0)
+			return;
+	}
+	store_array_add_text(a, s);
+}
+
+void
 store_array_add_time(StoreArray *a, int64 t)
 {
 	store_array_add(a, TimestampTzGetDatum(t), t == MERGE_TIME_MIN);

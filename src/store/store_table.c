@@ -24,6 +24,7 @@
 #include "miscadmin.h"
 #include "optimizer/optimizer.h"
 #include "rewrite/rewriteHandler.h"
+#include "storage/proc.h"
 #include "utils/builtins.h"
 #include "utils/lsyscache.h"
 #include "utils/memutils.h"
@@ -68,6 +69,21 @@ open_table(const char *name, LOCKMODE lockmode)
 	return table_open(get_relname_relid(name, get_namespace_oid(CONTACTSYNC_SCHEMA, false)), lockmode);
 }
 
+/* Of the first call in a transaction, since it is asked for each table of each batch. */
+static bool
+may_be_elsewhere(void)
+{
+	static LocalTransactionId asked = InvalidLocalTransactionId;
+	static bool answer;
+
+	if (asked != MyLocalTransactionId || asked == InvalidLocalTransactionId)
+	{
+		answer = OidIsValid(get_extension_oid("citus", true));
+		asked = MyLocalTransactionId;
+	}
+	return answer;
+}
+
 /* Can its rows be handled here, with nobody missing the statement? */
 static bool
 is_plain(Relation rel, TableUse use)
@@ -75,7 +91,7 @@ is_plain(Relation rel, TableUse use)
 	const TriggerDesc *t = rel->trigdesc;
 
 	if (rel->rd_rel->relkind != RELKIND_RELATION || rel->rd_rel->relam != HEAP_TABLE_AM_OID || rel->rd_rules != NULL ||
-		OidIsValid(get_extension_oid("citus", true)))
+		may_be_elsewhere())
 		return false;
 	if (t == NULL)
 		return true;

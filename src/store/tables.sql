@@ -178,7 +178,7 @@ CREATE TABLE contactsync.records (
 	horizon     timestamptz,
 	PRIMARY KEY (tenant_id, id),
 	UNIQUE (tenant_id, source, source_id)
-) WITH (fillfactor = 85);
+) WITH (fillfactor = 55);
 CREATE INDEX records_contact_id_idx ON contactsync.records (tenant_id, contact_id);
 CREATE INDEX records_notices_idx ON contactsync.records (tenant_id, id)
 	WHERE zombie OR same_version_conflicts > 0 OR uncovered <> '{}';
@@ -320,7 +320,7 @@ CREATE TABLE contactsync.contacts (
 	last_modified  timestamptz NOT NULL,
 	modified_by    text NOT NULL,
 	PRIMARY KEY (tenant_id, id)
-) WITH (fillfactor = 85);
+);
 CREATE INDEX contacts_generation_idx ON contactsync.contacts (tenant_id, generation, id);
 COMMENT ON TABLE contactsync.contacts IS 'The canonical contact of each person, with the provenance of every value inside. Read it through the view directory.';
 COMMENT ON COLUMN contactsync.contacts.live IS 'False once every record of the contact is deleted at its source.';
@@ -432,7 +432,7 @@ CREATE TABLE contactsync.audit_log (
 	cause_id          bigint,
 	relation          text NOT NULL,
 	operation         text NOT NULL,
-	row_key           text NOT NULL,
+	row_key           text COLLATE "C" NOT NULL,
 	changed           jsonb,
 	secret            bytea,
 	leaf              bytea

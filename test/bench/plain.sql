@@ -9,7 +9,7 @@ CREATE TABLE plain.identities (LIKE contactsync.identities INCLUDING ALL);
 CREATE TABLE plain.contact_aliases (LIKE contactsync.contact_aliases INCLUDING ALL);
 CREATE TABLE plain.contacts (LIKE contactsync.contacts INCLUDING ALL);
 CREATE TABLE plain.audit_log (LIKE contactsync.audit_log INCLUDING ALL, PRIMARY KEY (tenant_id, at, id));
-CREATE INDEX ON plain.audit_log (tenant_id, relation, row_key, at);
+CREATE INDEX ON plain.audit_log (tenant_id, row_key, at);
 ALTER TABLE plain.records ALTER state TYPE jsonb USING NULL;
 ALTER TABLE plain.observations ALTER claims TYPE jsonb USING NULL;
 ALTER TABLE plain.contacts ALTER contact TYPE jsonb USING NULL;
