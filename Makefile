@@ -52,6 +52,7 @@ SQL_PIECES  = src/prologue.sql \
               src/store/rebuild.sql \
               src/webhook/webhook.sql \
               src/sync/file.sql \
+              src/sync/write.sql \
               src/stats/monitor.sql \
               src/stats/health.sql \
               src/epilogue.sql

@@ -9,6 +9,8 @@ CREATE FUNCTION contactsync._connector_rules() RETURNS jsonb
 	LANGUAGE sql IMMUTABLE PARALLEL SAFE AS $$
 	WITH item AS (SELECT '{"id": "path", "version": "path", "created": "path", "modified": "path", "deleted": "path",
 			"into": "path", "payload": "path", "replaces": "path", "history": "path"}'::jsonb AS rules),
+	operation AS (SELECT '{"method": ["POST", "PUT", "PATCH", "DELETE"], "path": "template", "query": "templates", "headers": "templates", "body": "body"}'::jsonb AS rules),
+	listed AS (SELECT '{"status": "counts", "codes": "texts", "messages": "texts"}'::jsonb AS rules),
 	rate AS (SELECT '{"requests": "count", "per": "interval"}'::jsonb AS rules),
 	step AS (SELECT '{
 			"method": ["GET", "POST"], "path": "template", "query": "templates", "headers": "templates", "body": "body",
@@ -25,7 +27,13 @@ CREATE FUNCTION contactsync._connector_rules() RETURNS jsonb
 		'get', step.rules - ARRAY['only_known', 'end', 'total', 'page', 'since', 'token', 'fetch']
 			|| '{"gone": {"status": "counts", "codes": "texts", "path": "path"}}',
 		 'changes', pg_catalog.jsonb_build_array(step.rules), 'item', item.rules,
-		'limits', '{"status": "counts", "codes": "texts", "messages": "texts"}'::jsonb || pg_catalog.jsonb_build_object('rate', rate.rules))
+		'limits', listed.rules || pg_catalog.jsonb_build_object('rate', rate.rules),
+		'write', '{"format": ["json", "vcard"], "empty": "value", "version": "path", "version_format": ["text", "http_date"],
+			"precondition": ["header", "body", "compare", "none"], "base": "object",
+			"fields": [{"name": "text", "of": "texts", "on": ["create"], "body": "object"}],
+			"answer": {"id": "path", "version": "path", "state": ["answer", "read"]}}'::jsonb
+			|| pg_catalog.jsonb_build_object('create', operation.rules, 'update', operation.rules, 'delete', operation.rules,
+				'conflict', listed.rules, 'exists', listed.rules))
 		|| '{"driver": ["rest", "carddav", "canonical"], "url": "url", "parameters": "texts by name",
 		"lost": {"status": "counts", "codes": "texts", "messages": "texts"},
 		"misses": "count", "full_every": "interval",
@@ -34,7 +42,7 @@ CREATE FUNCTION contactsync._connector_rules() RETURNS jsonb
 		"webhook": {"scheme": "text", "items": "path", "id": "path", "version": "path", "created": "path", "deleted": "path",
 			"payload": "path", "event": "path", "event_id": "path", "delete_events": "texts"},
 		"map": "object"}'
-	FROM item, rate, step
+	FROM item, rate, step, operation, listed
 $$;
 
 -- What is wrong with a value that should be of a kind; NULL if nothing is.
@@ -62,6 +70,8 @@ BEGIN
 		RETURN CASE WHEN type <> 'boolean' THEN 'expected true or false' END;
 	WHEN 'count' THEN
 		RETURN CASE WHEN type <> 'number' OR as_text !~ '^[1-9][0-9]{0,5}$' THEN 'expected a whole number above zero' END;
+	WHEN 'value' THEN
+		RETURN CASE WHEN type NOT IN ('null', 'string') THEN 'expected null or a text' END;
 	WHEN 'counts' THEN
 		RETURN CASE WHEN type <> 'array' OR EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(elements) e
 			WHERE pg_catalog.jsonb_typeof(e) <> 'number') THEN 'expected an array of numbers' END;
@@ -127,12 +137,68 @@ CREATE FUNCTION contactsync._missing_in_step(step jsonb, item jsonb) RETURNS tex
 	WHERE m.missing LIMIT 1
 $$;
 
+-- The values that a mapping, or a template that is filled, tells: known ways to tell them, and paths that are such.
+CREATE FUNCTION contactsync._check_values(at text, given jsonb, ways text[]) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+	bad text;
+	e record;
+BEGIN
+	SELECT k.key INTO bad FROM pg_catalog.jsonb_path_query(given, 'strict $.** ? (@.type() == "object")') o, pg_catalog.jsonb_object_keys(o) k (key)
+	WHERE k.key LIKE '$%' AND k.key <> ALL (ways) LIMIT 1;
+	IF bad IS NOT NULL THEN
+		RAISE EXCEPTION 'invalid connector: there is no "%"', bad USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: ' || at,
+			HINT = 'Values may be told by $value, $date, $date_parts, $join and $first, lists by $each and $split, and the rest of metadata by $rest.';
+	END IF;
+	FOR e IN SELECT p #>> '{}' AS path FROM pg_catalog.jsonb_path_query(given, 'strict $.** ? (@.type() == "string" && @ starts with "$")') p LOOP
+		BEGIN
+			PERFORM e.path::pg_catalog.jsonpath;
+		EXCEPTION WHEN syntax_error OR invalid_text_representation THEN
+			RAISE EXCEPTION 'invalid connector: "%" is no SQL/JSON path', e.path USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: ' || at;
+		END;
+	END LOOP;
+END
+$$;
+
+-- What needs what in "write", once each member is known.
+CREATE FUNCTION contactsync._check_write(write jsonb) RETURNS void
+	LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
+DECLARE
+	bad text;
+	e record;
+BEGIN
+	FOR e IN SELECT o.name, write -> o.name AS operation FROM pg_catalog.unnest(ARRAY['create', 'update', 'delete']) o (name) WHERE write ? o.name LOOP
+		IF e.operation -> 'path' IS NULL THEN
+			RAISE EXCEPTION 'invalid connector: a member is missing' USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.write.' || e.name || '.path';
+		ELSIF e.name <> 'create' AND e.operation::text !~ '[{]id(_path)?[}]' THEN
+			RAISE EXCEPTION 'invalid connector: the request does not say which record it is about' USING ERRCODE = 'invalid_parameter_value',
+				DETAIL = 'JSON path: $.write.' || e.name, HINT = 'Its path, query or body has to hold {id}, or {id_path} for an id with slashes that stay.';
+		END IF;
+	END LOOP;
+	IF write ? 'fields' = (write ->> 'format' IS NOT DISTINCT FROM 'vcard') THEN
+		RAISE EXCEPTION 'invalid connector: % is missing, or of no use', '"fields"' USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.write.fields',
+			HINT = 'It says how what is written looks in JSON; a vCard is written as a whole.';
+	END IF;
+	FOR e IN SELECT f.i - 1 AS i, f.value AS field FROM pg_catalog.jsonb_array_elements(write -> 'fields') WITH ORDINALITY f (value, i) LOOP
+		bad := CASE WHEN e.field -> 'body' IS NULL THEN 'body' WHEN e.field -> 'of' IS NULL AND e.field -> 'on' IS NULL THEN 'of' END;
+		IF bad IS NOT NULL THEN
+			RAISE EXCEPTION 'invalid connector: a member is missing' USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.write.fields[' || e.i || '].' || bad;
+		ELSIF pg_catalog.array_position(contactsync._coverage(ARRAY(SELECT pg_catalog.jsonb_array_elements_text(coalesce(e.field -> 'of', '[]')))), NULL) IS NOT NULL THEN
+			RAISE EXCEPTION 'invalid connector: no such field' USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.write.fields[' || e.i || '].of';
+		END IF;
+		PERFORM contactsync._check_values('$.write.fields[' || e.i || '].body', e.field -> 'body', ARRAY['$each', '$value', '$date', '$date_parts', '$join', '$first']);
+	END LOOP;
+	PERFORM contactsync._check_values('$.write.base', write -> 'base', ARRAY['$each', '$value', '$date', '$date_parts', '$join', '$first']);
+END
+$$;
+
 -- Every member is known, and of its kind; then what needs what.
 CREATE FUNCTION contactsync._check_connector(spec jsonb) RETURNS void
 	LANGUAGE plpgsql STABLE PARALLEL SAFE AS $$
 DECLARE
 	bad text;
 	variables text[] := ARRAY['since', 'now', 'after', 'token', 'id', 'id_path'];
+	parameters text[] := '{}';
 	e record;
 BEGIN
 	IF spec IS NULL OR pg_catalog.jsonb_typeof(spec) <> 'object' OR NOT coalesce(spec ->> 'driver' IN ('canonical', 'rest', 'carddav'), false) THEN
@@ -143,7 +209,7 @@ BEGIN
 		variables := variables || 'partition'::text;
 	END IF;
 	IF pg_catalog.jsonb_typeof(spec -> 'parameters') = 'object' THEN
-		variables := variables || ARRAY(SELECT pg_catalog.jsonb_object_keys(spec -> 'parameters'));
+		parameters := ARRAY(SELECT pg_catalog.jsonb_object_keys(spec -> 'parameters'));
 	END IF;
 	FOR e IN
 		WITH RECURSIVE walk AS (
@@ -160,7 +226,8 @@ BEGIN
 				WHERE pg_catalog.jsonb_typeof(w.rule -> 0) = 'object') m)
 		SELECT * FROM walk WHERE at <> '$'
 	LOOP
-		bad := CASE WHEN e.rule IS NULL THEN 'unknown member' ELSE contactsync._check_member(e.rule, e.given, variables) END;
+		bad := CASE WHEN e.rule IS NULL THEN 'unknown member' ELSE contactsync._check_member(e.rule, e.given,
+			CASE WHEN e.at LIKE '$.write.%' THEN ARRAY['id', 'id_path', 'base_version', 'external_id', 'fields', 'body'] || parameters ELSE variables || parameters END) END;
 		IF bad IS NOT NULL THEN
 			RAISE EXCEPTION 'invalid connector: %', bad USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: ' || e.at;
 		END IF;
@@ -209,12 +276,6 @@ BEGIN
 				HINT = 'A single field is mapped by a path or an array of them, a list by an array of templates, metadata by an object of paths.';
 		END IF;
 	END LOOP;
-	SELECT k.key INTO bad FROM pg_catalog.jsonb_path_query(spec -> 'map', 'strict $.** ? (@.type() == "object")') o, pg_catalog.jsonb_object_keys(o) k (key)
-	WHERE k.key LIKE '$%' AND k.key <> ALL (ARRAY['$each', '$split', '$value', '$date', '$date_parts', '$join', '$first', '$rest']) LIMIT 1;
-	IF bad IS NOT NULL THEN
-		RAISE EXCEPTION 'invalid connector: there is no "%"', bad USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.map',
-			HINT = 'Values may be told by $value, $date, $date_parts, $join and $first, lists by $each and $split, and the rest of metadata by $rest.';
-	END IF;
 	IF pg_catalog.jsonb_typeof(spec #> '{map,metadata,$rest}') <> 'object' THEN
 		RAISE EXCEPTION 'invalid connector: expected an object' USING ERRCODE = 'invalid_parameter_value', DETAIL = 'JSON path: $.map.metadata.$rest';
 	END IF;
@@ -225,14 +286,10 @@ BEGIN
 		RAISE EXCEPTION 'invalid connector: %', e.fault USING ERRCODE = 'invalid_parameter_value',
 			DETAIL = 'JSON path: $.map.metadata.$rest.' || e.key;
 	END LOOP;
-	FOR e IN SELECT p #>> '{}' AS path FROM pg_catalog.jsonb_path_query(spec -> 'map', 'strict $.** ? (@.type() == "string" && @ starts with "$")') p LOOP
-		BEGIN
-			PERFORM e.path::pg_catalog.jsonpath;
-		EXCEPTION WHEN syntax_error OR invalid_text_representation THEN
-			RAISE EXCEPTION 'invalid connector: "%" is no SQL/JSON path', e.path USING ERRCODE = 'invalid_parameter_value',
-				DETAIL = 'JSON path: $.map';
-		END;
-	END LOOP;
+	PERFORM contactsync._check_values('$.map', spec -> 'map', ARRAY['$each', '$split', '$value', '$date', '$date_parts', '$join', '$first', '$rest']);
+	IF spec ? 'write' THEN
+		PERFORM contactsync._check_write(spec -> 'write');
+	END IF;
 END
 $$;
 

@@ -14,6 +14,7 @@
  *	sync_page.c		the items of an answer as rows
  *	sync_dav.c		CardDAV: discovery, sync-collection, multiget
  *	sync_single.c	one record at a time, for the queue of fetches
+ *	sync_write.c	requests that write, from templates
  *	sync_xml.c		multistatus documents, by libxml2
  *
  * A run lives in the worker's memory and in its row of contactsync.runs.  The

@@ -112,6 +112,7 @@ typedef struct SyncVars
 	const char *token;
 	const char *id;
 	const char *partition;
+	Jsonb	   *known;			/* others, by name; NULL = there are none */
 	Jsonb	   *parameters;		/* of the connector, and of the source */
 	Jsonb	   *own_parameters;
 } SyncVars;

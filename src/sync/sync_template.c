@@ -190,6 +190,13 @@ lookup(const char *name, int len, const SyncVars *vars, bool *own)
 	for (int i = 0; i < lengthof(known); i++)
 		if (strlen(known[i].name) == len && memcmp(known[i].name, name, len) == 0)
 			return *(const char *const *) ((const char *) vars + known[i].offset);
+	if (vars->known)
+	{
+		char	   *value = sync_member(vars->known, pnstrdup(name, len));
+
+		if (value)
+			return value[0] ? value : NULL;
+	}
 	*own = true;
 	/* an id that is a path, and keeps its slashes */
 	if (len == 7 && memcmp(name, "id_path", 7) == 0)
