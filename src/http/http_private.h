@@ -38,7 +38,8 @@ typedef struct HttpTransfer
 	HttpEngine *engine;
 	HttpHost   *host;
 	CURL	   *easy;
-	struct curl_slist agent;	/* header User-Agent, and after it: */
+	struct curl_slist encoding; /* header Accept-Encoding, and after it: */
+	struct curl_slist agent;	/* User-Agent, and after it: */
 	struct curl_slist *headers;
 	char	   *body;
 	HttpExchange *exchange;

@@ -73,7 +73,7 @@ set_handle(HttpTransfer *t)
 		SET(CURLOPT_CAINFO, engine->ca_file);
 		SET(CURLOPT_CAPATH, NULL);
 	}
-	/* one is enough, and each is one more that could inflate without bounds */
+	/* one is enough, and each is one more that could inflate without bounds; the header is ours, too: libcurl writes its own twice */
 	SET(CURLOPT_ACCEPT_ENCODING, "gzip");
 	SET(CURLOPT_CONNECTTIMEOUT_MS, CONNECT_TIMEOUT_MS);
 	SET(CURLOPT_TIMEOUT_MS, engine->timeout * 1000L);
@@ -125,7 +125,7 @@ set_request(HttpTransfer *t, const HttpRequest *r)
 	else
 		SET(CURLOPT_HTTPGET, 1L);
 	SET(CURLOPT_CUSTOMREQUEST, strcmp(r->method, t->body ? "POST" : "GET") == 0 ? NULL : r->method);
-	SET(CURLOPT_HTTPHEADER, &t->agent);
+	SET(CURLOPT_HTTPHEADER, &t->encoding);
 	SET(CURLOPT_HTTPAUTH, r->token ? (long) CURLAUTH_BEARER : (long) CURLAUTH_BASIC);
 	SET(CURLOPT_XOAUTH2_BEARER, r->token);
 	SET(CURLOPT_USERNAME, r->token ? NULL : r->username);
@@ -260,6 +260,8 @@ http_transfer_new(HttpEngine *engine, const HttpRequest *r, bool *sendable)
 	t->allow_private = r->allow_private;
 	t->once = strcmp(r->method, "POST") == 0 || strcmp(r->method, "PATCH") == 0;
 	t->max_body = (size_t) engine->max_body * 1024;
+	t->encoding.data = "Accept-Encoding: gzip";
+	t->encoding.next = &t->agent;
 	t->agent.data = "User-Agent: contactsync";
 	t->exchange = new_exchange(engine, r);
 	if (r->body)
