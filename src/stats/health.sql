@@ -22,7 +22,7 @@ BEGIN
 		RETURN QUERY SELECT 'no worker is running in this database'::text,
 			CASE WHEN NOT w.preloaded THEN 'Put contactsync into shared_preload_libraries, and restart the server; until then sync() starts a worker when it is needed.'
 				WHEN NOT pg_catalog.current_setting('contactsync.enabled')::boolean THEN 'contactsync.enabled is off: turn it on, and reload.'
-				WHEN w.refused THEN 'The server had no room for it: raise max_worker_processes, which takes a restart.'
+				WHEN w.refused OR NOT w.launcher THEN 'The server had no room for it, or its launcher: raise max_worker_processes, which takes a restart.'
 				ELSE 'It is started within a minute; if not, see the server''s log.' END;
 	END IF;
 END
@@ -86,7 +86,7 @@ CREATE FUNCTION contactsync._health() RETURNS TABLE (level text, subject text, p
 			'Their reasons are in contactsync.inbox.'
 		FROM contactsync.sources s CROSS JOIN LATERAL (
 			SELECT pg_catalog.count(*) AS n FROM (SELECT FROM contactsync.inbox i
-				WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NOT NULL LIMIT 1000) i) n
+				WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NOT NULL ORDER BY i.id LIMIT 1000) i) n
 		WHERE s.tenant_id = contactsync.current_tenant() AND n.n > 0
 		UNION ALL
 		SELECT 9, 'warning', 'inbox', 'events wait since ' || o.received_at, 'A worker, or process(), applies them; the server''s log says why it could not.'
@@ -114,7 +114,7 @@ CREATE FUNCTION contactsync._health() RETURNS TABLE (level text, subject text, p
 		SELECT 16, 'warning', 'fetches', 'records that were asked for could not be read: ' || n.n || CASE n.n WHEN 1000 THEN ' or more' ELSE '' END,
 			'See contactsync.dead_letters; replay() tries again, discard() gives up.'
 		FROM (SELECT pg_catalog.count(*) AS n FROM (SELECT FROM contactsync.dead_fetches d
-			WHERE d.tenant_id = contactsync.current_tenant() LIMIT 1000) d) n WHERE n.n > 0
+			WHERE d.tenant_id = contactsync.current_tenant() ORDER BY d.source, d.source_id LIMIT 1000) d) n WHERE n.n > 0
 		UNION ALL
 		SELECT 17, 'warning', o.source, 'a record has been waiting to be read since ' || o.run_at,
 			'A worker reads it; its attempts and last error are in contactsync.fetches.'

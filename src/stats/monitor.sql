@@ -1,9 +1,10 @@
 -- How sources, runs, queues and conflicts fare, without a look at large tables: numbers come from counters, from
--- source_counts, or from partial indexes of what waits, of which no more than the first 10,000 rows are counted.
+-- source_counts, or from partial indexes of what waits, of which no more than the first 10,000 rows are counted. Each LIMIT has
+-- an ORDER BY that the index serves: without, a plan may look through the table for rows that are not there.
 
 CREATE INDEX runs_held_idx ON contactsync.runs (tenant_id, source) WHERE held_deletes > 0;
 CREATE INDEX runs_succeeded_idx ON contactsync.runs (tenant_id, source, id DESC) WHERE state = 'succeeded';
-CREATE INDEX inbox_rejected_idx ON contactsync.inbox (tenant_id, source) WHERE failed_at IS NOT NULL;
+CREATE INDEX inbox_rejected_idx ON contactsync.inbox (tenant_id, source, id) WHERE failed_at IS NOT NULL;
 GRANT SELECT (tenant_id, id, source, failed_at, received_at) ON contactsync.inbox TO contactsync_app, contactsync_analyst;
 
 CREATE VIEW contactsync.status WITH (security_invoker = true) AS
@@ -18,7 +19,7 @@ SELECT s.name AS source, s.connector, s.class, s.state,
 	coalesce((SELECT c.live FROM contactsync.source_counts c WHERE c.tenant_id = s.tenant_id AND c.source = s.name), 0) AS records,
 	coalesce((SELECT d.n FROM due d WHERE d.source = s.name), 0) AS waiting,
 	(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.inbox i
-	 WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NOT NULL LIMIT 10000) i) AS rejected,
+	 WHERE i.tenant_id = s.tenant_id AND i.source = s.name AND i.failed_at IS NOT NULL ORDER BY i.id LIMIT 10000) i) AS rejected,
 	(SELECT pg_catalog.sum(x.held_deletes)::bigint FROM contactsync.runs x
 	 WHERE x.tenant_id = s.tenant_id AND x.source = s.name AND x.held_deletes > 0) AS held_deletes,
 	l.id AS last_run, l.state AS last_run_state, l.finished_at AS last_run_at, s.failures, s.last_error, s.next_poll_at,
@@ -78,16 +79,16 @@ SELECT q.queue, q.waiting, q.oldest, pg_catalog.clock_timestamp() - q.oldest AS 
 		 WHERE i.tenant_id = contactsync.current_tenant() AND i.failed_at IS NULL ORDER BY i.id LIMIT 1) AS oldest
 	UNION ALL
 	SELECT 'rejected', pg_catalog.count(*), pg_catalog.min(i.received_at) FROM (SELECT i.received_at FROM contactsync.inbox i
-		WHERE i.tenant_id = contactsync.current_tenant() AND i.failed_at IS NOT NULL LIMIT 10000) i
+		WHERE i.tenant_id = contactsync.current_tenant() AND i.failed_at IS NOT NULL ORDER BY i.source, i.id LIMIT 10000) i
 	UNION ALL
 	SELECT 'runs', pg_catalog.count(*), pg_catalog.min(r.requested_at) FROM contactsync.runs r
 	WHERE r.tenant_id = contactsync.current_tenant() AND r.state = 'queued'
 	UNION ALL
 	SELECT 'fetches', pg_catalog.count(*), pg_catalog.min(f.queued_at) FROM (SELECT f.queued_at FROM contactsync.fetches f
-		WHERE f.tenant_id = contactsync.current_tenant() LIMIT 10000) f
+		WHERE f.tenant_id = contactsync.current_tenant() ORDER BY f.source, f.source_id LIMIT 10000) f
 	UNION ALL
 	SELECT 'dead fetches', pg_catalog.count(*), pg_catalog.min(d.first_failed_at) FROM (SELECT d.first_failed_at FROM contactsync.dead_fetches d
-		WHERE d.tenant_id = contactsync.current_tenant() LIMIT 10000) d) q;
+		WHERE d.tenant_id = contactsync.current_tenant() ORDER BY d.source, d.source_id LIMIT 10000) d) q;
 COMMENT ON VIEW contactsync.queue_depth IS 'What waits, of the active tenant: events in the inbox, events that were rejected, runs, records to be fetched, and fetches that were given up.';
 COMMENT ON COLUMN contactsync.queue_depth.waiting IS '10000 = or more.';
 
@@ -101,7 +102,7 @@ SELECT pg_catalog.max(c.value) FILTER (WHERE c.name = 'contacts_resolved_total')
 	pg_catalog.round(pg_catalog.max(c.value) FILTER (WHERE c.labels @> '{"change": "opened"}')
 		/ NULLIF(pg_catalog.max(c.value) FILTER (WHERE c.name = 'contacts_resolved_total'), 0)::numeric, 4) AS rate,
 	(SELECT pg_catalog.count(*) FROM (SELECT FROM contactsync.conflicts k
-	 WHERE k.tenant_id = contactsync.current_tenant() AND k.state IN ('open', 'assigned') LIMIT 10000) k) AS open,
+	 WHERE k.tenant_id = contactsync.current_tenant() AND k.state IN ('open', 'assigned') ORDER BY k.id LIMIT 10000) k) AS open,
 	pg_catalog.min(c.since) AS since
 FROM contactsync.counters c WHERE c.name IN ('contacts_resolved_total', 'disagreements_total', 'conflicts_total');
 COMMENT ON VIEW contactsync.conflict_rate IS 'How often sources of the active tenant disagree, what decided, and how often a person has to: one row. NULL = nothing was counted.';

@@ -201,7 +201,10 @@ load_entry(const FileEntry *from, bool rest)
 	if (rest)
 		entry->since = from->since;
 	for (int i = 0; i < STATS_NNUMBERS; i++)
+	{
 		pg_atomic_fetch_add_u64(&entry->numbers[i], numbers[i]);
+		stats_shared->full |= rest && numbers[i] != 0;
+	}
 }
 
 void
