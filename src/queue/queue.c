@@ -11,6 +11,7 @@
 #include "catalog/pg_type.h"
 #include "common/pg_prng.h"
 #include "utils/builtins.h"
+#include "utils/guc.h"
 #include "utils/memutils.h"
 #include "utils/timestamp.h"
 
@@ -25,6 +26,7 @@
 #define RATE_MS				1000	/* a limit is reached, and nobody says until when */
 #define RATE_LONGEST_MS		60000	/* a job waits no longer in memory */
 #define AHEAD_S				5		/* of what a rate allows */
+#define LOOK_MS				100		/* for other targets, while there is something to send */
 
 int64		queue_lease;
 MemoryContext queue_context = NULL;
@@ -156,6 +158,13 @@ void
 queue_look(const char *tenant)
 {
 	find_tenant(tenant)->look = true;
+}
+
+void
+queue_look_again(void)
+{
+	for (QueueTenant *t = tenants; t; t = t->next)
+		t->look |= t->targets != NULL;
 }
 
 /* ---- sending ---- */
@@ -440,6 +449,16 @@ must_store(const QueueTenant *tenant, TimestampTz now)
 		(tenant->done.n >= QUEUE_STORE_AT || (nsent == 0 && tenant->care != QUEUE_SKIP_LOCKED) || now >= tenant->first_done + QUEUE_STORE_MS * 1000);
 }
 
+/* When to look for targets with jobs that are due, and at those that there are. */
+TimestampTz
+queue_look_at(const QueueTenant *tenant)
+{
+	for (QueueTarget *t = tenant->targets; t; t = t->next)
+		if (t->pending.n > 0 && is_usable(t))
+			return tenant->looked_at + LOOK_MS * 1000;
+	return 0;
+}
+
 QueueTurn *
 queue_due(void)
 {
@@ -447,7 +466,7 @@ queue_due(void)
 
 	for (QueueTenant *tenant = tenants; tenant; tenant = tenant->next)
 	{
-		bool		wanted = tenant->look || must_store(tenant, now);
+		bool		wanted = (tenant->look && queue_look_at(tenant) <= now) || must_store(tenant, now);
 
 		if (tenant->not_before > now)
 			continue;
@@ -477,7 +496,7 @@ queue_next(void)
 		if (tenant->done.n > 0)
 			at = tenant->first_done + QUEUE_STORE_MS * 1000;
 		if (tenant->look)
-			at = 0;
+			at = Min(at, queue_look_at(tenant));
 		for (QueueTarget *t = tenant->targets; t; t = t->next)
 		{
 			if (t->open && !t->closed && !t->token_sent)
@@ -732,6 +751,10 @@ queue_turn(QueueTurn *t)
 
 	guard_enter(&guard, t->tenant->name);
 	store_fix_plans();
+	/* each plan is made once: none of them depends on what it is given */
+	(void) set_config_option("plan_cache_mode", "force_generic_plan", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
+	/* nor is a claim by reading all that waits, in whatever order */
+	(void) set_config_option("enable_sort", "off", PGC_USERSET, PGC_S_SESSION, GUC_ACTION_SAVE, true, 0, false);
 	if (SPI_connect() != SPI_OK_CONNECT)
 		elog(ERROR, "could not connect to SPI");
 	switch (t->kind)

@@ -48,6 +48,8 @@ extern void queue_start(int worker);
 extern void queue_recover(const char *tenant);
 /* The tenant has jobs that are due. */
 extern void queue_look(const char *tenant);
+/* Something has changed: sources that are asked just now may be paused, dropped, or others. */
+extern void queue_look_again(void);
 /* An answer has come, with one of the tags above. */
 extern void queue_take(HttpExchange *x);
 /* Outside of transactions: send what may be sent. */
@@ -63,7 +65,7 @@ extern bool queue_idle(void);	/* nothing is in hand */
 
 /* ---- within the module ---- */
 
-#define QUEUE_AHEAD			500		/* jobs of a target claimed ahead of what is sent */
+#define QUEUE_AHEAD			1000		/* jobs of a target claimed ahead of what is sent */
 #define QUEUE_STORE_AT		500		/* outcomes that are stored without further delay */
 #define QUEUE_STORE_MS		25		/* an outcome waits so long for others */
 
@@ -157,6 +159,7 @@ typedef struct QueueTenant
 	char	   *name;
 	QueueTarget *targets;
 	bool		look;			/* for targets with due jobs */
+	TimestampTz looked_at;
 	QueueList	done;			/* to be stored */
 	TimestampTz first_done;
 	QueueCare	care;
@@ -190,6 +193,7 @@ extern MemoryContext queue_context;		/* holds targets and jobs */
 /* queue.c */
 extern void queue_append(QueueList *list, QueueJob *job);
 extern QueueTarget *queue_target(QueueTenant *tenant, const char *name);
+extern TimestampTz queue_look_at(const QueueTenant *tenant);
 extern int	queue_room(const QueueTarget *target);
 
 /* queue_store.c: in a transaction, inside the guard, with SPI connected */

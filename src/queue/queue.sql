@@ -44,7 +44,7 @@ BEGIN
 	END IF;
 	EXECUTE pg_catalog.format('CREATE TABLE contactsync.%I PARTITION OF contactsync.attempts FOR VALUES FROM (%L) TO (%L)',
 		part, day, day + interval '1 day');
-	EXECUTE pg_catalog.format('CREATE INDEX ON contactsync.%I (tenant_id, job)', part);
+	EXECUTE pg_catalog.format('CREATE INDEX ON contactsync.%I (job)', part);
 	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I ENABLE ROW LEVEL SECURITY', part);
 	EXECUTE pg_catalog.format('ALTER TABLE contactsync.%I FORCE ROW LEVEL SECURITY', part);
 	EXECUTE pg_catalog.format('CREATE POLICY tenant ON contactsync.%I USING (tenant_id = contactsync.current_tenant()) '

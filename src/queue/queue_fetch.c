@@ -165,9 +165,11 @@ queue_fetch_apply(QueueList *jobs, SyncPage *page)
 	StoreRows	rows;
 
 	put_events(&rows, jobs, page);
-	(void) store_run_rows("INSERT INTO contactsync.inbox (source, source_id, kind, version, seq, created, source_modified, payload, "
+	(void) store_run_rows("INSERT INTO contactsync.inbox (tenant_id, received_at, tolerance, source, source_id, kind, version, seq, created, source_modified, payload, "
 						  "sighted, inferred, run, failed_at, error_code, error) "
-						  "SELECT u.source, u.source_id, u.kind, u.version, u.seq, u.created, u.modified, u.payload, u.sighted, u.inferred, u.run, "
+						  /* what is the same for all is computed once */
+						  "SELECT (SELECT contactsync.current_tenant()), (SELECT pg_catalog.clock_timestamp()), "
+						  "(SELECT pg_catalog.current_setting('contactsync.clock_tolerance')::interval), u.source, u.source_id, u.kind, u.version, u.seq, u.created, u.modified, u.payload, u.sighted, u.inferred, u.run, "
 						  "CASE WHEN u.fault IS NOT NULL THEN pg_catalog.clock_timestamp() END, "
 						  "CASE WHEN u.fault IS NOT NULL THEN '22P02' END, u.fault FROM u WHERE NOT (u.inferred OR u.kind = 'merge') "
 						  "OR (SELECT true FROM contactsync.source_items k WHERE k.tenant_id = contactsync.current_tenant() "
@@ -175,8 +177,9 @@ queue_fetch_apply(QueueList *jobs, SyncPage *page)
 						  "OR (SELECT c.alive FROM contactsync.records c WHERE c.tenant_id = contactsync.current_tenant() "
 						  "AND c.source = u.source AND c.source_id = u.source_id)", &rows);
 	put_records(&rows, jobs, is_gone);
-	(void) store_run_rows("DELETE FROM contactsync.source_items k USING u WHERE k.tenant_id = contactsync.current_tenant() "
-						  "AND k.source = u.source AND k.source_id = u.source_id", &rows);
+	(void) store_run_rows("DELETE FROM contactsync.source_items k WHERE k.tenant_id = contactsync.current_tenant() AND k.ctid = ANY (ARRAY("
+						  "SELECT l.place FROM u CROSS JOIN LATERAL (SELECT x.ctid AS place FROM contactsync.source_items x "
+						  "WHERE x.tenant_id = contactsync.current_tenant() AND x.source = u.source AND x.source_id = u.source_id OFFSET 0) l))", &rows);
 	put_records(&rows, jobs, is_first);
 	(void) store_run_rows("UPDATE contactsync.sources s SET fetched_at = pg_catalog.clock_timestamp() "
 						  "FROM (SELECT DISTINCT u.source FROM u) n WHERE s.tenant_id = contactsync.current_tenant() AND s.name = n.source", &rows);
@@ -187,7 +190,8 @@ queue_fetch_apply(QueueList *jobs, SyncPage *page)
 	if (store_run("SELECT FROM contactsync.dead_fetches d WHERE d.tenant_id = contactsync.current_tenant() LIMIT 1", 0, NULL) > 0)
 	{
 		put_records(&rows, jobs, is_proof);
-		(void) store_run_rows("DELETE FROM contactsync.dead_fetches d USING u WHERE d.tenant_id = contactsync.current_tenant() "
-							  "AND d.source = u.source AND d.source_id = u.source_id", &rows);
+		(void) store_run_rows("DELETE FROM contactsync.dead_fetches d WHERE d.tenant_id = contactsync.current_tenant() AND d.ctid = ANY (ARRAY("
+							  "SELECT l.place FROM u CROSS JOIN LATERAL (SELECT x.ctid AS place FROM contactsync.dead_fetches x "
+							  "WHERE x.tenant_id = contactsync.current_tenant() AND x.source = u.source AND x.source_id = u.source_id OFFSET 0) l))", &rows);
 	}
 }

@@ -78,9 +78,18 @@ try_at(const QueueJob *job, TimestampTz now)
 /* ---- the rows of jobs ---- */
 
 static const StoreColumn job_columns[] = {
-	{"i", INT4OID}, {"id", INT8OID}, {"place", TIDOID}, {"source", TEXTOID}, {"source_id", TEXTOID},
+	{"id", INT8OID}, {"place", TIDOID}, {"source", TEXTOID}, {"source_id", TEXTOID},
 	{"lease", INT8OID}, {"at", TIMESTAMPTZOID}, {"run_at", TIMESTAMPTZOID}, {"code", TEXTOID}, {"error", TEXTOID}
 };
+
+static int
+int64_cmp(const void *a, const void *b)
+{
+	int64		x = *(const int64 *) a;
+	int64		y = *(const int64 *) b;
+
+	return x < y ? -1 : x > y;
+}
 
 static void
 put_string(StoreRows *rows, const char *s)
@@ -92,14 +101,11 @@ put_string(StoreRows *rows, const char *s)
 static int
 put_jobs(StoreRows *rows, QueueList *jobs, QueueResult result, TimestampTz now)
 {
-	int			i = 0;
-
 	store_rows_init(rows, job_columns, lengthof(job_columns));
-	for (QueueJob *job = jobs->first; job; job = job->next, i++)
+	for (QueueJob *job = jobs->first; job; job = job->next)
 	{
 		if (job->result != result || job->ours)
 			continue;
-		store_put(rows, Int32GetDatum(i));
 		store_put(rows, Int64GetDatum(job->id));
 		store_put(rows, PointerGetDatum(&job->place));
 		put_string(rows, job->target->name);
@@ -113,30 +119,48 @@ put_jobs(StoreRows *rows, QueueList *jobs, QueueResult result, TimestampTz now)
 	return rows->n;
 }
 
-/* The statement returned the numbers of those that were ours. */
+/* The statement returned the ids of those that were ours. */
 static void
-mark_ours(QueueJob **by_number, uint64 n)
+mark_ours(QueueList *jobs, uint64 n)
 {
-	for (uint64 row = 0; row < n; row++)
-	{
-		bool		isnull;
+	int64	   *ids = palloc(sizeof(int64) * Max(n, 1));
 
-		by_number[DatumGetInt32(store_value(row, 1, &isnull))]->ours = true;
-	}
+	for (uint64 row = 0; row < n; row++)
+		ids[row] = store_int8(row, 1);
+	qsort(ids, n, sizeof(int64), int64_cmp);
+	for (QueueJob *job = jobs->first; job && n > 0; job = job->next)
+		if (bsearch(&job->id, ids, n, sizeof(int64), int64_cmp))
+			job->ours = true;
 }
 
-#define THE_ROW \
-	"f.tenant_id = contactsync.current_tenant() AND f.ctid = u.place AND f.id = u.id AND f.lease = u.lease "
-/* The same, of which no row waits for anybody. */
-#define FREE_ROWS \
-	"AND f.ctid = ANY (ARRAY(SELECT l.ctid FROM u AS k JOIN contactsync.fetches l ON l.ctid = k.place " \
-	"WHERE l.tenant_id = contactsync.current_tenant() AND l.id = k.id FOR UPDATE OF l SKIP LOCKED)) "
-#define FAILED \
-	"first_failed_at = coalesce(f.first_failed_at, u.at), first_error_code = coalesce(f.first_error_code, u.code), " \
-	"first_error = coalesce(f.first_error, u.error), last_failed_at = u.at, last_error_code = u.code, last_error = u.error "
-#define BURY_(more_) \
-	"WITH dead AS (DELETE FROM contactsync.fetches f USING u WHERE " THE_ROW more_ "AND NOT f.again " \
-	"RETURNING f.*, u.i, u.at, u.code, u.error), " \
+/*
+ * The rows of u, by their place; a row that somebody has locked is waited for, or
+ * left out.  A join could be planned as a scan of the table for each of u.
+ */
+#define PLACES_(lock_) \
+	"ARRAY(SELECT l.place FROM u AS k CROSS JOIN LATERAL (SELECT x.ctid AS place FROM contactsync.fetches x " \
+	"WHERE x.tenant_id = contactsync.current_tenant() AND x.ctid = k.place AND x.id = k.id AND x.lease = k.lease OFFSET 0 " lock_ ") l)"
+/* The same by their key, of those that were asked for again: they have moved. */
+#define MOVED_(lock_) \
+	"ARRAY(SELECT l.place FROM u AS k CROSS JOIN LATERAL (SELECT x.ctid AS place FROM contactsync.fetches x " \
+	"WHERE x.tenant_id = contactsync.current_tenant() AND x.source = k.source AND x.source_id = k.source_id " \
+	"AND x.id = k.id AND x.lease = k.lease AND x.again OFFSET 0 " lock_ ") l)"
+#define WAIT	""
+#define SKIP	"FOR UPDATE SKIP LOCKED"
+#define OURS_(places_) "f.tenant_id = contactsync.current_tenant() AND f.ctid = ANY (" places_ ") "
+
+/* What a job that failed has to say, by its id. */
+#define SAID_(column_) "(SELECT k." column_ " FROM u AS k WHERE k.id = f.id)"
+#define RETRY_(lock_) \
+	"UPDATE contactsync.fetches f SET lease = NULL, run_at = " SAID_("run_at") ", last_failed_at = " SAID_("at") ", " \
+	"last_error_code = " SAID_("code") ", last_error = " SAID_("error") ", " \
+	"first_failed_at = coalesce(f.first_failed_at, " SAID_("at") "), first_error_code = coalesce(f.first_error_code, " SAID_("code") "), " \
+	"first_error = coalesce(f.first_error, " SAID_("error") ") " \
+	"WHERE " OURS_(PLACES_(lock_)) "AND NOT f.again RETURNING f.id"
+#define BURY_(lock_) \
+	"WITH dead AS MATERIALIZED (DELETE FROM contactsync.fetches f WHERE " OURS_(PLACES_(lock_)) "AND NOT f.again " \
+	"RETURNING f.source, f.source_id, f.id, f.cause, f.queued_at, f.attempts, f.first_failed_at, f.first_error_code, f.first_error, " \
+	SAID_("at") " AS at, " SAID_("code") " AS code, " SAID_("error") " AS error), " \
 	"buried AS (INSERT INTO contactsync.dead_fetches AS d (source, source_id, id, cause, queued_at, attempts, " \
 	"first_failed_at, first_error_code, first_error, last_failed_at, last_error_code, last_error) " \
 	"SELECT x.source, x.source_id, x.id, x.cause, x.queued_at, x.attempts, coalesce(x.first_failed_at, x.at), " \
@@ -144,59 +168,48 @@ mark_ours(QueueJob **by_number, uint64 n)
 	"ON CONFLICT ON CONSTRAINT dead_fetches_pkey DO UPDATE SET id = excluded.id, cause = excluded.cause, " \
 	"attempts = d.attempts + excluded.attempts, last_failed_at = excluded.last_failed_at, " \
 	"last_error_code = excluded.last_error_code, last_error = excluded.last_error) " \
-	"SELECT x.i FROM dead x"
+	"SELECT x.id FROM dead x"
 
-/* What becomes of the rows, by result and care. */
+/* What becomes of the rows, by result; of those that are locked nothing, if we are not to wait. */
 static const char *const settle[][2] = {
 	[QUEUE_DONE] = {
-		"DELETE FROM contactsync.fetches f USING u WHERE " THE_ROW "AND NOT f.again RETURNING u.i",
-		"DELETE FROM contactsync.fetches f USING u WHERE " THE_ROW FREE_ROWS "AND NOT f.again RETURNING u.i"
+		"DELETE FROM contactsync.fetches f WHERE " OURS_(PLACES_(WAIT)) "AND NOT f.again RETURNING f.id",
+		"DELETE FROM contactsync.fetches f WHERE " OURS_(PLACES_(SKIP)) "AND NOT f.again RETURNING f.id"
 	},
-	[QUEUE_RETRY] = {
-		"UPDATE contactsync.fetches f SET lease = NULL, run_at = u.run_at, " FAILED "FROM u WHERE " THE_ROW "AND NOT f.again RETURNING u.i",
-		"UPDATE contactsync.fetches f SET lease = NULL, run_at = u.run_at, " FAILED "FROM u WHERE " THE_ROW FREE_ROWS "AND NOT f.again RETURNING u.i"
-	},
-	[QUEUE_DEAD] = {BURY_(""), BURY_(FREE_ROWS)},
+	[QUEUE_RETRY] = {RETRY_(WAIT), RETRY_(SKIP)},
+	[QUEUE_DEAD] = {BURY_(WAIT), BURY_(SKIP)},
 };
-
-#define AGAIN_(more_) \
-	"UPDATE contactsync.fetches f SET lease = NULL, again = false, attempts = 0, run_at = u.at FROM u " \
-	"WHERE f.tenant_id = contactsync.current_tenant() AND f.source = u.source AND f.source_id = u.source_id " \
-	"AND f.id = u.id AND f.lease = u.lease AND f.again " more_ "RETURNING u.i"
 
 /* They were asked for once more, whatever came of them now. */
-static const char *const again[] = {
-	AGAIN_(""),
-	AGAIN_("AND f.ctid = ANY (ARRAY(SELECT l.ctid FROM u AS k JOIN contactsync.fetches l ON l.source = k.source AND l.source_id = k.source_id "
-		   "WHERE l.tenant_id = contactsync.current_tenant() AND l.id = k.id FOR UPDATE OF l SKIP LOCKED)) ")
-};
+#define AGAIN_(lock_) \
+	"UPDATE contactsync.fetches f SET lease = NULL, again = false, attempts = 0, run_at = pg_catalog.clock_timestamp() " \
+	"WHERE " OURS_(MOVED_(lock_)) "AND f.again RETURNING f.id"
+static const char *const again[] = {AGAIN_(WAIT), AGAIN_(SKIP)};
 
 /* Those that are leased by us still, though they were not found: somebody has them locked. */
 static const char still_there[] =
-"SELECT u.i FROM u JOIN contactsync.fetches f ON f.source = u.source AND f.source_id = u.source_id "
-"WHERE f.tenant_id = contactsync.current_tenant() AND f.id = u.id AND f.lease = u.lease";
+"SELECT k.id FROM u AS k CROSS JOIN LATERAL (SELECT FROM contactsync.fetches x WHERE x.tenant_id = contactsync.current_tenant() "
+"AND x.source = k.source AND x.source_id = k.source_id AND x.id = k.id AND x.lease = k.lease OFFSET 0) l";
 
 static void
-settle_rows(QueueTurn *t, QueueJob **by_number, QueueResult result, TimestampTz now)
+settle_rows(QueueTurn *t, QueueResult result, TimestampTz now)
 {
 	bool		skip = t->tenant->care == QUEUE_SKIP_LOCKED;
 	StoreRows	rows;
 
 	if (put_jobs(&rows, &t->storing, result, now) == 0)
 		return;
-	mark_ours(by_number, store_run_rows(settle[result][skip], &rows));
+	mark_ours(&t->storing, store_run_rows(settle[result][skip], &rows));
 	if (put_jobs(&rows, &t->storing, result, now) == 0)
 		return;
-	mark_ours(by_number, store_run_rows(again[skip], &rows));
+	mark_ours(&t->storing, store_run_rows(again[skip], &rows));
 	if (!skip || put_jobs(&rows, &t->storing, result, now) == 0)
 		return;
-	/* they come again, with the next transaction */
+	/* they come again, with a later transaction */
 	for (uint64 n = store_run_rows(still_there, &rows), row = 0; row < n; row++)
-	{
-		bool		isnull;
-
-		by_number[DatumGetInt32(store_value(row, 1, &isnull))]->result = QUEUE_LATER;
-	}
+		for (QueueJob *job = t->storing.first; job; job = job->next)
+			if (job->id == store_int8(row, 1))
+				job->result = QUEUE_LATER;
 }
 
 /* ---- the log ---- */
@@ -246,8 +259,8 @@ log_attempts(QueueList *jobs, TimestampTz now)
 		put_string(&rows, job->error);
 		store_put(&rows, TimestampTzGetDatum(now));
 	}
-	(void) store_run_rows("INSERT INTO contactsync.attempts (kind, job, target, attempt, outcome, status, latency_ms, error_code, error, at) "
-						  "SELECT 'fetch', u.job, u.target, u.attempt, u.outcome, u.status, u.latency, u.code, u.error, u.at FROM u", &rows);
+	(void) store_run_rows("INSERT INTO contactsync.attempts (tenant_id, kind, job, target, attempt, outcome, status, latency_ms, error_code, error, at) "
+						  "SELECT (SELECT contactsync.current_tenant()), 'fetch', u.job, u.target, u.attempt, u.outcome, u.status, u.latency, u.code, u.error, u.at FROM u", &rows);
 }
 
 /* ---- outcomes ---- */
@@ -275,20 +288,14 @@ void
 queue_store_outcomes(QueueTurn *t)
 {
 	SyncPage	page;
-	QueueJob  **by_number;
 	TimestampTz now = GetCurrentTimestamp();
-	int			n = 0;
 
 	take_outcomes(t);
 	sync_page_init(&page);
-	by_number = palloc(sizeof(QueueJob *) * t->storing.n);
 	for (QueueJob *job = t->storing.first; job; job = job->next)
-	{
-		by_number[n++] = job;
 		judge(job, &page);
-	}
 	for (QueueResult result = QUEUE_DONE; result <= QUEUE_DEAD; result++)
-		settle_rows(t, by_number, result, now);
+		settle_rows(t, result, now);
 	for (QueueJob *job = t->storing.first; job; job = job->next)
 		if (job->ours && job->result == QUEUE_RETRY)
 			job->target->next_due = Min(job->target->next_due, now);
@@ -342,7 +349,7 @@ look_at_targets(QueueTenant *tenant)
 	store_array_add(&look, BoolGetDatum(tenant->look), false);
 	n = store_run("SELECT s.name, contactsync._source_version(s.*), d.due FROM contactsync.sources s "
 				  "CROSS JOIN LATERAL (SELECT ($2)[1] AND EXISTS (SELECT FROM contactsync.fetches f "
-				  "WHERE f.tenant_id = contactsync.current_tenant() AND f.source = s.name AND f.lease IS NULL "
+				  "WHERE f.tenant_id = contactsync.current_tenant() AND f.source = s.name AND f.priority >= 0 AND f.lease IS NULL "
 				  "AND f.run_at <= pg_catalog.clock_timestamp()) OFFSET 0) AS d (due) "
 				  "WHERE s.tenant_id = contactsync.current_tenant() AND s.state IN ('active', 'failing') "
 				  "AND (s.name = ANY ($1) OR d.due)", 2, (StoreArray *[]) {&names, &look});
@@ -360,6 +367,8 @@ look_at_targets(QueueTenant *tenant)
 		if (DatumGetBool(store_value(row, 3, &isnull)))
 			t->more = true;
 	}
+	if (tenant->look)
+		tenant->looked_at = GetCurrentTimestamp();
 	tenant->look = false;
 }
 
@@ -373,7 +382,7 @@ find_next_due(QueueTarget *t)
 	store_array_init(&name, TEXTOID);
 	store_array_add(&name, CStringGetTextDatum(t->name), false);
 	(void) store_run("SELECT pg_catalog.min(f.run_at) FROM contactsync.fetches f WHERE f.tenant_id = contactsync.current_tenant() "
-					 "AND f.source = ($1)[1] AND f.lease IS NULL AND f.run_at > pg_catalog.clock_timestamp()",
+					 "AND f.source = ($1)[1] AND f.priority >= 0 AND f.lease IS NULL AND f.run_at > pg_catalog.clock_timestamp()",
 					 1, (StoreArray *[]) {&name});
 	at = store_time(0, 1);
 	t->next_due = at == MERGE_TIME_MIN ? DT_NOEND : at;
@@ -405,7 +414,7 @@ claim_of(QueueTurn *turn, QueueTarget *t, TimestampTz now)
 	store_array_add(&times, TimestampTzGetDatum(t->from_run_at), false);
 	store_array_add(&times, TimestampTzGetDatum(now), false);
 	n = store_run("WITH due AS MATERIALIZED (SELECT f.ctid AS place FROM contactsync.fetches f "
-				  "WHERE f.tenant_id = contactsync.current_tenant() AND f.source = ($1)[1] AND f.lease IS NULL "
+				  "WHERE f.tenant_id = contactsync.current_tenant() AND f.source = ($1)[1] AND f.priority >= 0 AND f.lease IS NULL "
 				  "AND (f.priority, f.run_at) >= (($2)[3]::smallint, ($3)[1]) AND f.run_at <= ($3)[2] "
 				  "ORDER BY f.priority, f.run_at LIMIT ($2)[2] FOR UPDATE SKIP LOCKED) "
 				  "UPDATE contactsync.fetches f SET lease = ($2)[1], attempts = f.attempts + 1 "
@@ -462,7 +471,8 @@ queue_claim(QueueTurn *turn)
 		store_array_add(&texts, CStringGetTextDatum(t->stop_reason), false);
 		(void) store_run("SELECT contactsync._stop_source(($1)[1], ($1)[2])", 1, (StoreArray *[]) {&texts});
 	}
-	look_at_targets(tenant);
+	if (tenant->look && queue_look_at(tenant) <= now)
+		look_at_targets(tenant);
 	for (QueueTarget *t = tenant->targets; t; t = t->next)
 	{
 		if (t->closed || t->stop)

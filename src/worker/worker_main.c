@@ -255,6 +255,9 @@ is_installed(bool *active)
 	return installed;
 }
 
+#define ANY_OF(table_, condition_) \
+	"(SELECT true FROM contactsync." table_ " x WHERE x.tenant_id = t.tenant_id AND " condition_ " LIMIT 1) IS NOT NULL "
+
 /* Which tenants have something due, and when the next poll is; allocated in context. */
 static List *
 find_work(MemoryContext context, TimestampTz *next_poll)
@@ -266,21 +269,17 @@ find_work(MemoryContext context, TimestampTz *next_poll)
 	begin();
 	step_down();
 	SPI_connect();
-	if (SPI_execute("SELECT * FROM (SELECT t.tenant_id, "
-					"EXISTS (SELECT FROM contactsync.inbox i WHERE i.tenant_id = t.tenant_id AND i.failed_at IS NULL) "
-					"OR EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = t.tenant_id AND r.certified AND NOT r.certificate_applied) "
-					"OR EXISTS (SELECT FROM contactsync.policies p WHERE p.tenant_id = t.tenant_id AND p.next_contact IS NOT NULL) "
-					"OR EXISTS (SELECT FROM contactsync.identity_policies p WHERE p.tenant_id = t.tenant_id "
-					"AND p.next_record IS NOT NULL) AS events, "
-					"EXISTS (SELECT FROM contactsync.runs r WHERE r.tenant_id = t.tenant_id AND r.state = 'queued') "
-					"OR EXISTS (SELECT FROM contactsync.sources s WHERE s.tenant_id = t.tenant_id "
-					"AND s.state IN ('active', 'failing') AND s.next_poll_at <= pg_catalog.clock_timestamp()) "
-					"OR EXISTS (SELECT FROM contactsync.schedules s WHERE s.tenant_id = t.tenant_id "
-					"AND s.next_at <= pg_catalog.clock_timestamp()) AS runs, "
-					"EXISTS (SELECT FROM contactsync.fetches f WHERE f.tenant_id = t.tenant_id AND f.lease IS NULL "
-					"AND f.run_at <= pg_catalog.clock_timestamp()) AS fetches "
-					"FROM contactsync.tenants t) x WHERE events OR runs OR fetches ORDER BY tenant_id", true, 0) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for work");
+	/* scalar subqueries: EXISTS may be planned as a hash of all rows */
+	(void) store_run("SELECT * FROM (SELECT t.tenant_id, "
+					 ANY_OF("inbox", "x.failed_at IS NULL")
+					 "OR " ANY_OF("runs", "x.certified AND NOT x.certificate_applied")
+					 "OR " ANY_OF("policies", "x.next_contact IS NOT NULL")
+					 "OR " ANY_OF("identity_policies", "x.next_record IS NOT NULL") "AS events, "
+					 ANY_OF("runs", "x.state = 'queued'")
+					 "OR " ANY_OF("sources", "x.state IN ('active', 'failing') AND x.next_poll_at <= pg_catalog.clock_timestamp()")
+					 "OR " ANY_OF("schedules", "x.next_at <= pg_catalog.clock_timestamp()") "AS runs, "
+					 ANY_OF("fetches", "x.priority >= 0 AND x.lease IS NULL AND x.run_at <= pg_catalog.clock_timestamp()") "AS fetches "
+					 "FROM contactsync.tenants t) w WHERE events OR runs OR fetches ORDER BY tenant_id", 0, NULL);
 	for (uint64 i = 0; i < SPI_processed; i++)
 	{
 		MemoryContext old = MemoryContextSwitchTo(context);
@@ -295,10 +294,9 @@ find_work(MemoryContext context, TimestampTz *next_poll)
 		result = lappend(result, work);
 		MemoryContextSwitchTo(old);
 	}
-	if (SPI_execute("SELECT LEAST((SELECT pg_catalog.min(s.next_poll_at) FROM contactsync.sources s "
-					"WHERE s.state IN ('active', 'failing')), "
-					"(SELECT pg_catalog.min(s.next_at) FROM contactsync.schedules s))", true, 1) != SPI_OK_SELECT)
-		elog(ERROR, "could not look for polls");
+	(void) store_run("SELECT LEAST((SELECT pg_catalog.min(s.next_poll_at) FROM contactsync.sources s "
+					 "WHERE s.state IN ('active', 'failing')), "
+					 "(SELECT pg_catalog.min(s.next_at) FROM contactsync.schedules s))", 0, NULL);
 	next = SPI_getbinval(SPI_tuptable->vals[0], SPI_tuptable->tupdesc, 1, &isnull);
 	*next_poll = isnull ? DT_NOEND : DatumGetTimestampTz(next);
 	SPI_finish();
@@ -546,6 +544,7 @@ do_work(MemoryContext context, HttpEngine *engine, TimestampTz *next_poll)
 	ListCell   *cell;
 	bool		more = false;
 
+	queue_look_again();
 	foreach(cell, work)
 	{
 		CHECK_FOR_INTERRUPTS();
@@ -615,6 +614,8 @@ fix_settings(void)
 		{"statement_timeout", "0"},
 		{"idle_in_transaction_session_timeout", "0"},
 		{"lock_timeout", LOCK_TIMEOUT},
+		/* its statements are short, whatever the planner thinks of them */
+		{"jit", "off"},
 	};
 
 	for (int i = 0; i < lengthof(settings); i++)
@@ -705,7 +706,7 @@ worker_main(Datum arg)
 		/* what a page brought is applied at once */
 		look |= take_answers(context, engine);
 		sync_proceed(engine);
-		look |= do_queue(context, engine);
+		look |= do_queue(context, engine) && guc_apply;
 		if (woken())
 			look = true;
 		if (look)
