@@ -124,6 +124,9 @@ extern HttpClass http_classify(const HttpExchange *exchange);
 /* http_url.c: palloc'd, or NULL if that is no URL of ours */
 extern char *http_url_resolve(const char *base, const char *reference);
 extern bool http_url_same_origin(const char *a, const char *b);
+/* A pattern is host or *.domain, and :port where that is not the usual one. */
+extern bool http_url_on_host(const char *url, const char *pattern);
+extern char *http_url_host(const char *url);	/* and its port, if that is not the usual one */
 extern char *http_url_path(const char *url, bool decoded);
 extern char *http_url_escape(const char *text);
 extern char *http_url_add(const char *url, const char *name, const char *value);

@@ -68,17 +68,50 @@ http_url_same_origin(const char *a, const char *b)
 	return same;
 }
 
-char *
-http_url_path(const char *url, bool decoded)
+/* A part of a URL; NULL if there is none. */
+static char *
+url_part(const char *url, CURLUPart part, unsigned int flags)
 {
 	CURLU	   *u = curl_url();
 	char	   *result = NULL;
 
 	if (u == NULL || curl_url_set(u, CURLUPART_URL, url, 0) != CURLUE_OK ||
-		curl_url_get(u, CURLUPART_PATH, &result, decoded ? CURLU_URLDECODE : 0) != CURLUE_OK)
+		curl_url_get(u, part, &result, flags) != CURLUE_OK)
 		result = NULL;
 	curl_url_cleanup(u);
 	return result ? take(result) : NULL;
+}
+
+char *
+http_url_host(const char *url)
+{
+	char	   *host = url_part(url, CURLUPART_HOST, 0);
+	char	   *port = url_part(url, CURLUPART_PORT, CURLU_NO_DEFAULT_PORT);
+
+	return host && port ? psprintf("%s:%s", host, port) : host;
+}
+
+bool
+http_url_on_host(const char *url, const char *pattern)
+{
+	char	   *host = http_url_host(url);
+	size_t		n;
+	size_t		len;
+
+	if (host == NULL)
+		return false;
+	if (pattern[0] != '*')
+		return pg_strcasecmp(host, pattern) == 0;
+	/* at least one character before the dot that the rest begins with */
+	n = strlen(pattern + 1);
+	len = strlen(host);
+	return len > n && pg_strcasecmp(host + len - n, pattern + 1) == 0;
+}
+
+char *
+http_url_path(const char *url, bool decoded)
+{
+	return url_part(url, CURLUPART_PATH, decoded ? CURLU_URLDECODE : 0);
 }
 
 char *

@@ -34,7 +34,7 @@ CREATE FUNCTION contactsync._connector_rules() RETURNS jsonb
 			"answer": {"id": "path", "version": "path", "state": ["answer", "read"]}}'::jsonb
 			|| pg_catalog.jsonb_build_object('create', operation.rules, 'update', operation.rules, 'delete', operation.rules,
 				'conflict', listed.rules, 'exists', listed.rules))
-		|| '{"driver": ["rest", "carddav", "canonical"], "url": "url", "parameters": "texts by name",
+		|| '{"driver": ["rest", "carddav", "canonical"], "url": "url", "trusted_hosts": "hosts", "parameters": "texts by name",
 		"lost": {"status": "counts", "codes": "texts", "messages": "texts"},
 		"misses": "count", "full_every": "interval",
 		"auth": {"token_url": "template", "scope": "template", "client_auth": ["body", "basic"],
@@ -78,6 +78,11 @@ BEGIN
 	WHEN 'texts' THEN
 		RETURN CASE WHEN type <> 'array' OR EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(elements) e
 			WHERE pg_catalog.jsonb_typeof(e) <> 'string' OR e = '""') THEN 'expected an array of texts' END;
+	WHEN 'hosts' THEN
+		RETURN CASE WHEN type <> 'array' OR EXISTS (SELECT FROM pg_catalog.jsonb_array_elements(elements) e
+			WHERE pg_catalog.jsonb_typeof(e) <> 'string' OR e #>> '{}' !~ '^([*][.])?[a-z0-9-]+([.][a-z0-9-]+)*(:[0-9]{1,5})?$'
+				OR e #>> '{}' ~ '^[*][.][^.]*$')
+			THEN 'expected an array of hosts, such as "p1.dav.example" or "*.dav.example"' END;
 	WHEN 'texts by name' THEN
 		RETURN CASE WHEN type <> 'object' OR EXISTS (SELECT FROM pg_catalog.jsonb_each(members) e
 			WHERE pg_catalog.jsonb_typeof(e.value) <> 'string' OR e.key !~ '^[a-z_]+$' OR e.value #>> '{}' ~ '[[:cntrl:]]')

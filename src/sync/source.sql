@@ -25,6 +25,7 @@ BEGIN
 			WHEN driver = 'canonical' THEN false
 			WHEN s.key = 'url' THEN s.type = 'string' AND s.value #>> '{}' ~ '^https?://[^/@?#\s]+(/[^?#\s]*)?$'
 			WHEN s.key IN ('allow_private', 'allow_http') THEN s.type = 'boolean'
+			WHEN s.key = 'trusted_hosts' THEN contactsync._check_member('"hosts"', s.value, NULL) IS NULL
 			WHEN s.key = 'poll' THEN s.type = 'string' OR s.value = 'false'
 			WHEN s.key = 'parameters' THEN contactsync._check_member('"texts by name"', s.value, NULL) IS NULL
 			WHEN s.key = 'token_url' THEN s.type = 'string' AND s.value #>> '{}' ~ '^(https?://[^/@?#\s]+)?(/[^?#\s]*)?$'
@@ -44,7 +45,7 @@ BEGIN
 		IF NOT ok THEN
 			RAISE EXCEPTION 'invalid setting "%"', s.key USING ERRCODE = 'invalid_parameter_value',
 				HINT = CASE driver WHEN 'canonical' THEN 'The connector knows class (a text that set_policy() can name in place of the source), webhook and duplicates (booleans) and identity (an object: see set_identity_policy()).'
-					ELSE 'Settings are url (without user, query or fragment), class, poll (an interval of a second or more, or false), webhook, allow_private, allow_http and duplicates (booleans), identity (an object: see set_identity_policy()), write (an array of fields or sets of them), parameters (an object of texts), rate ({"requests": n, "per": interval} or false), token_url and scope (of OAuth).' END;
+					ELSE 'Settings are url (without user, query or fragment), class, poll (an interval of a second or more, or false), webhook, allow_private, allow_http and duplicates (booleans), identity (an object: see set_identity_policy()), write (an array of fields or sets of them), parameters (an object of texts), rate ({"requests": n, "per": interval} or false), token_url and scope (of OAuth), trusted_hosts (an array of hosts, such as "*.dav.example").' END;
 		END IF;
 	END LOOP;
 	IF driver <> 'canonical' THEN
@@ -73,7 +74,7 @@ DECLARE
 BEGIN
 	IF spec ->> 'driver' IS NULL THEN
 		RAISE EXCEPTION 'connector "%" does not exist', connector USING ERRCODE = 'undefined_object',
-			HINT = 'Shipped are "canonical" (payloads in the JSON form of contactsync.contact, pushed by ingest()), "carddav", "google", "graph", "hubspot", "rest", "salesforce" and "scim"; add_connector() makes others.';
+			HINT = 'Shipped are "canonical" (payloads in the JSON form of contactsync.contact, pushed by ingest()), "carddav", "fastmail", "google", "graph", "hubspot", "icloud", "rest", "salesforce" and "scim"; add_connector() makes others.';
 	END IF;
 	IF pg_catalog.jsonb_typeof(secret) = 'object' AND (secret ? 'client_certificate') <> (secret ? 'client_key') THEN
 		RAISE EXCEPTION 'a client certificate and its key go together' USING ERRCODE = 'invalid_parameter_value',
@@ -140,7 +141,7 @@ $$;
 CREATE FUNCTION contactsync.add_source(name text, connector text, settings jsonb DEFAULT '{}', secret jsonb DEFAULT NULL) RETURNS bigint
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
 COMMENT ON FUNCTION contactsync.add_source(text, text, jsonb, jsonb) IS
-	'Make a source known, and return its id; the same call again returns the same id. Settings: class, url, poll, webhook, parameters (of the connector), rate, token_url, scope, allow_private, allow_http, write (kept for a version that writes back); secret: token, or username and password, or api_key, or of OAuth client_id, client_secret, refresh_token, service_account, private_key; and webhook; and in PEM ca (the authorities that its servers are trusted by, in place of the system''s), client_certificate with client_key; each a text or {"file": path}. Errors: 42704 unknown connector, 22023 invalid setting or secret, 42710 the name is taken, 55000 dormant copy, or a secret in clear where no key file is set.';
+	'Make a source known, and return its id; the same call again returns the same id. Settings: class, url, poll, webhook, parameters (of the connector), rate, token_url, scope, trusted_hosts, allow_private, allow_http, write (kept for a version that writes back); secret: token, or username and password, or api_key, or of OAuth client_id, client_secret, refresh_token, service_account, private_key; and webhook; and in PEM ca (the authorities that its servers are trusted by, in place of the system''s), client_certificate with client_key; each a text or {"file": path}. Errors: 42704 unknown connector, 22023 invalid setting or secret, 42710 the name is taken, 55000 dormant copy, or a secret in clear where no key file is set.';
 
 -- A refresh token that the provider has replaced; not if somebody has set another one meanwhile.
 CREATE FUNCTION contactsync._rotate_secret(source text, name text, secret text, known_at timestamptz) RETURNS void

@@ -7,6 +7,7 @@
  *	sync_pace.c		when a request may go, and go again
  *	sync_breaker.c	that none goes to a source that does not answer
  *	sync_auth.c		what a request is authenticated with; OAuth 2.0
+ *	sync_trust.c	where the credentials may go
  *	sync_rest.c		JSON over HTTP, as a connector describes it
  *	sync_parts.c	folders and the like, each with its own cursor
  *	sync_spec.c		that description
@@ -194,6 +195,13 @@ extern void sync_auth_fill(SyncRun *run, HttpRequest *request);
 /* An answer, whatever becomes of it; and a page that is stored, with its run if that ended with it. */
 extern void sync_count_answer(SyncRun *run, HttpExchange *x, SyncClass class, bool for_token);
 extern void sync_count_page(SyncRun *run, SyncPage *page, TimestampTz begun);
+
+/* ---- sync_trust.c ---- */
+
+/* May the source's credentials go there? */
+extern bool sync_trusts(SyncRun *run, const char *url);
+/* The URL that an answer leads to, palloc'd; throws if they may not. */
+extern char *sync_follow(SyncRun *run, const char *reference);
 
 /* ---- sync_page.c ---- */
 

@@ -2,8 +2,9 @@
  * sync_dav.c
  *		CardDAV (RFC 6352) with sync-collection (RFC 6578).
  *
- *	find	 PROPFIND, from the source's URL to an address book: the URL itself,
- *			 the home set of its principal, or what lies below it
+ *	find	 PROPFIND, from the source's URL to an address book: the URL itself or,
+ *			 where that is a server and no more, /.well-known/carddav; the home set
+ *			 of its principal, or what lies below it
  *	list	 REPORT sync-collection with the last token, or none; where a server
  *			 does not know that, PROPFIND of all members
  *	fetch	 REPORT addressbook-multiget, for cards whose ETag is new to us
@@ -34,7 +35,7 @@
 #include "sync/sync.h"
 
 #define CARDS_AT_A_TIME		100
-#define MAX_HOPS			6		/* from the URL to the address book */
+#define MAX_HOPS			8		/* from the URL to the address book */
 #define NAMESPACES			"xmlns=\"DAV:\" xmlns:C=\"urn:ietf:params:xml:ns:carddav\""
 
 typedef enum DavPhase
@@ -59,7 +60,8 @@ typedef struct DavState
 {
 	DavPhase	phase;
 	int			hops;
-	bool		well_known;		/* has been tried */
+	bool		well_known;		/* on the way to where the server says that its address books begin */
+	char	   *elsewhere;		/* host that this led to, where credentials must not go */
 	char	   *collection;		/* URL of the address book */
 	char	   *token;			/* that the next list is asked with; NULL = none */
 	char	   *next_token;		/* that the list at hand came with */
@@ -155,17 +157,6 @@ ask_cards(SyncRun *run)
 
 /* ---- names ---- */
 
-/* Where an href leads, if that is where the credentials may go. */
-static char *
-resolve_href(SyncRun *run, const char *href)
-{
-	char	   *url = http_url_resolve(run->request, href);
-
-	if (url == NULL || !http_url_same_origin(run->url, url))
-		sync_bad_answer("leads to another server");
-	return url;
-}
-
 static char *
 with_slash(const char *url)
 {
@@ -213,7 +204,7 @@ static char *
 item_id(SyncRun *run, const char *href)
 {
 	DavState   *state = run->state;
-	char	   *path = decoded_path(resolve_href(run, href));
+	char	   *path = decoded_path(sync_follow(run, href));
 	char	   *base = decoded_path(state->collection);
 	size_t		n = strlen(base);
 
@@ -245,8 +236,9 @@ found(SyncRun *run, const char *url)
 }
 
 /*
- * A redirect within the server, or, where only the server was named, the place
- * at which RFC 6764 says to ask.
+ * Where only the server is named, it is first asked where its address books begin
+ * (RFC 6764).  If that leads to none, it is asked at its root: its web site may
+ * live elsewhere, or show its sign-in page.
  */
 static bool
 find_elsewhere(SyncRun *run, HttpExchange *x)
@@ -255,27 +247,36 @@ find_elsewhere(SyncRun *run, HttpExchange *x)
 
 	if (x->status >= 301 && x->status <= 308 && x->location[0])
 	{
-		ask_find(run, resolve_href(run, x->location), false);
-		return true;
+		char	   *url = http_url_resolve(run->request, x->location);
+
+		if (!state->well_known || (url && sync_trusts(run, url)))
+		{
+			ask_find(run, sync_follow(run, x->location), false);
+			return true;
+		}
+		sync_keep(run, &state->elsewhere, url ? http_url_host(url) : NULL);
 	}
-	if ((x->status == 404 || x->status == 405 || x->status == 403) && !state->well_known &&
-		strcmp(decoded_path(run->url), "/") == 0)
-	{
-		state->well_known = true;
-		ask_find(run, resolve_href(run, "/.well-known/carddav"), false);
-		return true;
-	}
-	return false;
+	if (!state->well_known || x->status == 207)
+		return false;
+	state->well_known = false;
+	ask_find(run, with_slash(run->url), false);
+	return true;
 }
 
 static void
 read_find(SyncRun *run, HttpExchange *x)
 {
+	DavState   *state = run->state;
 	DavDocument doc;
 	const DavResponse *r;
 
 	if (find_elsewhere(run, x))
 		return;
+	if (state->elsewhere && x->status != 207)
+		ereport(ERROR,
+				(errcode(ERRCODE_PROTOCOL_VIOLATION),
+				 errmsg("the address books of the source's server are on another one: %s", state->elsewhere),
+				 errhint("Make that the URL of the source or, if its credentials may go there, name it in the setting \"trusted_hosts\".")));
 	parse(x, &doc);
 	if (doc.nresponses == 0)
 		sync_bad_answer("says nothing of the resource");
@@ -283,9 +284,9 @@ read_find(SyncRun *run, HttpExchange *x)
 	if (r->is_addressbook)
 		found(run, run->request);
 	else if (r->home)
-		ask_find(run, with_slash(resolve_href(run, r->home)), true);
-	else if (r->principal && strcmp(decoded_path(resolve_href(run, r->principal)), decoded_path(run->request)) != 0)
-		ask_find(run, resolve_href(run, r->principal), false);
+		ask_find(run, with_slash(sync_follow(run, r->home)), true);
+	else if (r->principal && strcmp(decoded_path(sync_follow(run, r->principal)), decoded_path(run->request)) != 0)
+		ask_find(run, sync_follow(run, r->principal), false);
 	else
 		ask_find(run, with_slash(run->request), true);
 }
@@ -304,7 +305,7 @@ read_find_below(SyncRun *run, HttpExchange *x)
 	{
 		if (!doc.responses[i].is_addressbook)
 			continue;
-		url = resolve_href(run, doc.responses[i].href);
+		url = sync_follow(run, doc.responses[i].href);
 		if (n++ < 5)
 			appendStringInfo(&names, "%s%s", n > 1 ? ", " : "", http_url_path(url, false));
 	}
@@ -557,8 +558,13 @@ dav_begin(SyncRun *run)
 	state->list = AllocSetContextCreate(run->context, "contactsync list", ALLOCSET_DEFAULT_SIZES);
 	state->collection = sync_member(from, "collection");
 	state->token = sync_member(from, "token");
-	if (state->collection && http_url_same_origin(run->url, state->collection))
+	if (state->collection && sync_trusts(run, state->collection))
 		ask_list(run);
+	else if (strcmp(decoded_path(run->url), "/") == 0)
+	{
+		state->well_known = true;
+		ask_find(run, psprintf("%s/.well-known/carddav", run->url), false);
+	}
 	else
 		ask_find(run, with_slash(run->url), false);
 	return true;

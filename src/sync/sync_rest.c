@@ -372,17 +372,6 @@ move_on(SyncRun *run, const char *after)
 	ask(run);
 }
 
-/* A URL that an answer leads to, if that is on the source's own server. */
-static char *
-own_url(SyncRun *run, const char *reference)
-{
-	char	   *url = http_url_resolve(run->request, reference);
-
-	if (url == NULL || !http_url_same_origin(run->url, url))
-		sync_bad_answer("leads to another server");
-	return url;
-}
-
 /* The greatest key of a page, which has to grow from item to item, or items would be lost. */
 static char *
 last_key(RestState *state, const SyncStep *step, JsonbContainer *items)
@@ -442,14 +431,14 @@ next_position(SyncRun *run, const SyncStep *step, Jsonb *json, JsonbContainer *i
 			if (x->link_cut)
 				sync_bad_answer("has a header Link that is too long");
 			next = http_next_link(x->link);
-			return next ? own_url(run, next) : NULL;
+			return next ? sync_follow(run, next) : NULL;
 		case SYNC_PAGE_CURSOR:
 		case SYNC_PAGE_URL:
 			if (sync_find(step->page_next, json, &v))
 				next = sync_scalar_text(&v);
 			if (next == NULL || next[0] == '\0')
 				return NULL;
-			return step->paging == SYNC_PAGE_URL ? own_url(run, next) : next;
+			return step->paging == SYNC_PAGE_URL ? sync_follow(run, next) : next;
 	}
 	return NULL;
 }
@@ -502,7 +491,7 @@ note_cursor(SyncRun *run, const SyncStep *step, Jsonb *json, TimestampTz newest)
 			sync_keep(run, &state->covered, sync_time_text(time, SYNC_TIME_ISO));
 	}
 	if (sync_find(step->token_next, json, &v) && (token = sync_scalar_text(&v)) != NULL && token[0])
-		sync_keep(run, part ? &part->next_token : &state->next_token, step->token_is_url ? own_url(run, token) : token);
+		sync_keep(run, part ? &part->next_token : &state->next_token, step->token_is_url ? sync_follow(run, token) : token);
 	return !(state->since && sync_find(step->available_from, json, &v) && sync_read_time(&v, &time) &&
 			 time > sync_parse_time(state->since));
 }

@@ -65,7 +65,7 @@ sync_session_open(const char *tenant, const char *source, Jsonb *settings, Jsonb
 	state->is_dav = driver && strcmp(driver, "carddav") == 0;
 	if (state->is_dav)
 		/* where a redirected address book lies is for a run to find */
-		state->collection = collection && http_url_same_origin(session->url, collection) ? pstrdup(collection) : NULL;
+		state->collection = collection && sync_trusts(session, collection) ? pstrdup(collection) : NULL;
 	else
 	{
 		sync_read_spec(session->spec, &state->spec);

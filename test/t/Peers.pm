@@ -13,7 +13,7 @@ use PostgreSQL::Test::Cluster;
 use PostgreSQL::Test::Utils;
 use Time::HiRes qw(usleep);
 
-our @EXPORT = qw(spew peers_node set_timeout set_retries start_radicale dav card start_providers control start_proxy proxy start_peers peer scim);
+our @EXPORT = qw(spew peers_node set_timeout set_retries start_radicale dav card start_providers control start_proxy proxy start_peers peer scim start_xandikos start_stand_in rule);
 
 # Replace a file at once.
 sub spew
@@ -169,6 +169,25 @@ sub start_radicale
 	my $handle = IPC::Run::start([ '/usr/bin/python3', '-m', 'radicale', '-C', "$dir/config" ], '<', \undef, '>', $log, '2>&1');
 	wait_for_server("http://127.0.0.1:$port/");
 	return ($handle, "http://127.0.0.1:$port");
+}
+
+# Xandikos in a folder, which asks nobody who he is; (handle, URL).
+sub start_xandikos
+{
+	my ($dir) = @_;
+	my $port = PostgreSQL::Test::Cluster::get_free_port();
+	mkdir $dir;
+	my $handle = IPC::Run::start([ '/usr/bin/python3', '-m', 'xandikos.web', '-d', "$dir/data", '--current-user-principal', '/ann/', '--defaults', '-l', '127.0.0.1', '-p', $port ],
+		'<', \undef, '>', "$dir/log", '2>&1');
+	wait_for_server("http://127.0.0.1:$port/");
+	return ($handle, "http://127.0.0.1:$port");
+}
+
+# A server that says what it is told to (test/sandbox/stand_in.py); (handle, port).
+sub start_stand_in
+{
+	my ($port_file) = @_;
+	return start_server('stand_in.py', $port_file);
 }
 
 # A request as the user ann; (status, body, headers).
