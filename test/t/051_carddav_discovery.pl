@@ -86,6 +86,7 @@ for my $bad ('"a.example"', '[5]', '[""]', '["*"]', '["*.com"]', '["https://a.ex
 }
 is(sql(q{SELECT string_agg(concat_ws(' ', name, spec ->> 'driver', spec ->> 'url', spec ->> 'trusted_hosts'), ', ' ORDER BY name) FROM connectors WHERE name IN ('icloud', 'fastmail')}),
 	'fastmail carddav https://carddav.fastmail.com, icloud carddav https://contacts.icloud.com ["*.icloud.com"]', 'connectors name the hosts of their providers');
+is(sql(q{SELECT count(DISTINCT spec -> 'write') FROM connectors WHERE name IN ('carddav', 'icloud', 'fastmail') HAVING count(*) = 3}), '1', 'and write as carddav does');
 sql(q{SELECT add_connector('trusting', jsonb_build_object('driver', 'carddav', 'trusted_hosts', jsonb_build_array('} . $host . q{')))});
 my $settings = encode_json({ url => "http://127.0.0.1:$port", poll => JSON::PP::false, allow_http => JSON::PP::true, allow_private => JSON::PP::true });
 sql(qq{SELECT add_source('by-connector', 'trusting', '$settings', '{"username": "ann", "password": "pw"}')});
