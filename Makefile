@@ -71,10 +71,10 @@ TAP_TESTS   = 1
 PROVE_TESTS ?= $(sort $(wildcard $(srcdir_)test/t/*.pl))
 
 PG_CPPFLAGS = -I$(srcdir_)src
-PG_CPPFLAGS += $(shell pkg-config --cflags libxml-2.0 libidn2)
+PG_CPPFLAGS += $(shell pkg-config --cflags libxml-2.0 libidn2 libmicrohttpd)
 # before C23 a call of what no header declares is only a warning, and then fails to load
 PG_CFLAGS = -Werror=implicit-function-declaration
-SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto libxml-2.0 libidn2)
+SHLIB_LINK  = $(shell pkg-config --libs libcurl libcrypto libxml-2.0 libidn2 libmicrohttpd)
 
 PG_CONFIG  ?= pg_config
 PGXS       := $(shell $(PG_CONFIG) --pgxs)

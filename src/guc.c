@@ -27,6 +27,9 @@ int			guc_breaker_pause;
 char	   *guc_http_ca_file;
 int			guc_http_max_body;
 int			guc_http_memory;
+char	   *guc_listen;
+int			guc_listen_connections;
+int			guc_inbox_limit;
 int			guc_dedup_retention;
 int			guc_run_retention;
 int			guc_max_counted_sources = 1000;
@@ -129,6 +132,22 @@ guc_init(void)
 							"Beyond it, requests wait and connections are not read.",
 							&guc_http_memory, 65536, 64, 4194304,
 							PGC_SIGHUP, GUC_UNIT_KB, NULL, NULL, NULL);
+	/* a database may have its own: ALTER DATABASE ... SET */
+	DefineCustomStringVariable("contactsync.listen",
+							   "Address at which webhooks are taken, host:port or [host]:port.",
+							   "Numeric; empty = none. Put a proxy that speaks TLS before it.",
+							   &guc_listen, "",
+							   PGC_SUSET, GUC_NOT_IN_SAMPLE, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.listen_connections",
+							"Most connections that the listener serves at a time.",
+							"Those beyond are closed at once.",
+							&guc_listen_connections, 256, 1, 10000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
+	DefineCustomIntVariable("contactsync.inbox_limit",
+							"Events of a tenant that may wait before the listener takes no more.",
+							"It answers 503 until there is room again; 0 = no limit.",
+							&guc_inbox_limit, 1000000, 0, 1000000000,
+							PGC_SIGHUP, 0, NULL, NULL, NULL);
 	DefineCustomIntVariable("contactsync.dedup_retention",
 							"Days for which event ids and idempotency keys are remembered.",
 							"A repetition that comes later is taken for a new event; 0 = for ever.",

@@ -26,6 +26,9 @@ extern int	guc_breaker_pause;	/* contactsync.breaker_pause, in s */
 extern int	guc_http_retries;	/* contactsync.http_retries */
 extern int	guc_http_max_body;
 extern int	guc_http_memory;	/* contactsync.http_memory, in kB */
+extern char *guc_listen;
+extern int	guc_listen_connections;
+extern int	guc_inbox_limit;
 extern int	guc_dedup_retention;
 extern int	guc_run_retention;
 extern int	guc_max_counted_sources;	/* contactsync.max_counted_sources */

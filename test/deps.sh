@@ -1,15 +1,14 @@
 #!/bin/sh
 # Install what building and testing needs: the one list of packages.
 # Installs only what is missing; as root, or through sudo.  "test/deps.sh fuzz"
-# installs what test/fuzz needs besides, and "test/deps.sh bench" the servers that
-# figures are measured with.
+# installs what test/fuzz needs besides.
 set -eu
 
-PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev pkg-config openssl python3 python3-radicale xandikos"
+PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev libmicrohttpd-dev pkg-config openssl curl python3 python3-radicale xandikos"
 # another Node.js than Debian's brings an npm of its own
 command -v npm >/dev/null || PACKAGES="$PACKAGES nodejs npm"
+[ -x /usr/sbin/nginx ] || PACKAGES="$PACKAGES nginx-light"
 [ "${1:-}" != fuzz ] || PACKAGES="$PACKAGES clang libclang-rt-dev"
-[ "${1:-}" != bench ] || PACKAGES="$PACKAGES nginx"
 
 missing=
 for p in $PACKAGES; do
@@ -36,6 +35,14 @@ if ! dpkg-query -W postgresql-common >/dev/null 2>&1; then
 	$sudo apt-get -q -q -y --no-install-recommends install postgresql-common >/dev/null
 	$sudo sed -i 's/^#\?create_main_cluster.*/create_main_cluster = false/' /etc/postgresql-common/createcluster.conf
 fi
+# A web server is for the tests to start: not by itself, now or at the next boot.
+policy=/usr/sbin/policy-rc.d
+case $missing in *nginx*) [ ! -e $policy ] || policy= ;; *) policy= ;; esac
+[ -z "$policy" ] || { printf '#!/bin/sh\nexit 101\n' | $sudo tee $policy >/dev/null; $sudo chmod 755 $policy; }
 # Server and headers must be of one minor release, so both are named in the call
 # even if only one of them is missing.
 $sudo apt-get -q -q -y --no-install-recommends install $PACKAGES >/dev/null
+if [ -n "$policy" ]; then
+	$sudo rm -f $policy
+	! command -v systemctl >/dev/null || $sudo systemctl disable nginx >/dev/null 2>&1 || true
+fi

@@ -6,6 +6,7 @@
  *	worker_shmem.c		what they share: a slot for each database; wake-ups
  *	worker_launcher.c	finds databases, starts and restarts their workers
  *	worker_main.c		one database: applies what is due, drives the runs
+ *	worker_listener.c	the listener of a database, as far as its worker cares for it
  *	worker_hook.c		makes way for DROP DATABASE and its kin
  *
  * Where the library is not preloaded there is no launcher, and nobody watches:
@@ -15,6 +16,7 @@
 #ifndef CONTACTSYNC_WORKER_H
 #define CONTACTSYNC_WORKER_H
 
+#include "datatype/timestamp.h"
 #include "storage/lwlock.h"
 #include "storage/proc.h"
 
@@ -34,6 +36,7 @@ typedef struct WorkerSlot
 	Oid			database;
 	WorkerState state;
 	pid_t		pid;			/* 0 = none */
+	pid_t		listener;		/* 0 = none */
 	PGPROC	   *proc;			/* for its latch */
 	TimestampTz seen_at;		/* when the worker last went round its loop */
 	bool		refused;		/* there was no room for a worker */
@@ -63,6 +66,14 @@ extern WorkerSlot *worker_slot(Oid database, bool create);
 extern void worker_wake_launcher(void);
 struct BackgroundWorker;
 extern void worker_describe(struct BackgroundWorker *worker, Oid database);
+
+/* Fix what a database or a role may have set. */
+extern void worker_fix_settings(void);
+
+/* worker_listener.c: for the worker, then for the listener */
+extern TimestampTz worker_tend_listener(void);
+extern bool worker_listener_here(Oid database);
+extern void worker_listener_gone(void);
 
 extern PGDLLEXPORT void worker_launcher_main(Datum arg);
 extern PGDLLEXPORT void worker_main(Datum arg);

@@ -117,6 +117,7 @@ hold(Oid database)
 {
 	bool		held = false;
 	pid_t		pid = 0;
+	pid_t		listener = 0;
 
 	for (int waited = 0; waited < HOLD_TIMEOUT_MS; waited += 10)
 	{
@@ -129,13 +130,16 @@ hold(Oid database)
 			slot->held++;
 		held |= slot != NULL;
 		pid = slot ? slot->pid : 0;
+		listener = slot ? slot->listener : 0;
 		starting = slot && slot->state == WS_STARTED && pid == 0;
 		LWLockRelease(worker_shared->lock);
 
-		if (pid == 0 && !starting)
+		if (pid == 0 && listener == 0 && !starting)
 			return held;
 		if (pid != 0 && waited % 1000 == 0)
 			(void) kill(pid, SIGTERM);
+		if (listener != 0 && waited % 1000 == 0)
+			(void) kill(listener, SIGTERM);
 		(void) WaitLatch(MyLatch, WL_LATCH_SET | WL_TIMEOUT | WL_EXIT_ON_PM_DEATH, 10, PG_WAIT_EXTENSION);
 		ResetLatch(MyLatch);
 		/* not CHECK_FOR_INTERRUPTS: the hold would stay; five seconds end it */

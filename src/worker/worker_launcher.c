@@ -107,7 +107,7 @@ scan_databases(void)
 	{
 		WorkerSlot *slot = &worker_shared->slots[i];
 
-		if (!present[i] && slot->database != InvalidOid && slot->pid == 0 && slot->held == 0 &&
+		if (!present[i] && slot->database != InvalidOid && slot->pid == 0 && slot->listener == 0 && slot->held == 0 &&
 			slot->state != WS_STARTED)
 			memset(slot, 0, sizeof(*slot));
 	}

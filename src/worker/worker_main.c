@@ -80,6 +80,8 @@ worker_exit(int code, Datum arg)
 	{
 		slot->pid = 0;
 		slot->proc = NULL;
+		if (slot->listener)
+			(void) kill(slot->listener, SIGTERM);
 	}
 	worker_wake_launcher();
 	LWLockRelease(worker_shared->lock);
@@ -604,8 +606,8 @@ wait_for_something(HttpEngine *engine, TimestampTz next_poll)
  * mean, nor stop the worker; and nobody who holds a lock in one tenant is to
  * hold up the others.
  */
-static void
-fix_settings(void)
+void
+worker_fix_settings(void)
 {
 	static const char *const settings[][2] = {
 		{"search_path", "pg_catalog, pg_temp"},
@@ -628,6 +630,7 @@ worker_main(Datum arg)
 	MemoryContext context;
 	HttpEngine *engine;
 	TimestampTz next_poll = DT_NOEND;
+	TimestampTz listener_due;
 	TimestampTz looked = 0;
 	TimestampTz pruned = 0;
 	bool		look = true;
@@ -643,7 +646,7 @@ worker_main(Datum arg)
 	if (!take_slot())
 		proc_exit(0);
 	BackgroundWorkerInitializeConnectionByOid(my_database, InvalidOid, 0);
-	fix_settings();
+	worker_fix_settings();
 	pgstat_report_appname("contactsync worker");
 	context = AllocSetContextCreate(TopMemoryContext, "contactsync worker", ALLOCSET_DEFAULT_SIZES);
 	MemoryContextSwitchTo(context);
@@ -709,11 +712,12 @@ worker_main(Datum arg)
 		look |= do_queue(context, engine) && guc_apply;
 		if (woken())
 			look = true;
+		listener_due = active ? worker_tend_listener() : DT_NOEND;
 		if (look)
 			continue;
 		if (worker_shared == NULL && (begun || !active) && sync_idle() && queue_idle())
 			proc_exit(0);
-		wait_for_something(engine, Min(next_poll, Min(sync_next_send(), queue_next())));
+		wait_for_something(engine, Min(Min(next_poll, listener_due), Min(sync_next_send(), queue_next())));
 		look = woken() || next_poll <= GetCurrentTimestamp() || TimestampDifferenceExceeds(looked, GetCurrentTimestamp(), IDLE_MS);
 	}
 }
