@@ -11,7 +11,7 @@ work=$1/http
 requests=${REQUESTS:-30000}
 rounds=${ROUNDS:-15}
 in_flight=${IN_FLIGHT:-50}
-nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || { echo "left out: nginx is not installed (test/deps.sh bench)"; exit 0; }
+nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || { echo "left out: nginx is not installed (test/deps.sh)"; exit 0; }
 pg_config=${PG_CONFIG:-/usr/lib/postgresql/${PG_MAJOR:-15}/bin/pg_config}
 
 mkdir -p "$work/html"

@@ -19,7 +19,7 @@ bin=$2
 requests=${REQUESTS:-100000}
 rounds=${ROUNDS:-5}
 in_flight=${IN_FLIGHT:-50}
-nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || { echo "left out: nginx is not installed (test/deps.sh bench)"; exit 0; }
+nginx=$(PATH=$PATH:/usr/sbin command -v nginx) || { echo "left out: nginx is not installed (test/deps.sh)"; exit 0; }
 
 mkdir -p "$work/html" "$work/t"
 # 205 bytes of JSON for any of 1,000,000 records
