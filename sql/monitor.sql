@@ -38,7 +38,7 @@ SELECT count(ingest('crm', '1', o.payload, o.version)) FROM observations o JOIN 
 SELECT ingest('crm', '1', '{"last_name": "Old"}', '2020-01-01') > 0 AS ok;
 SELECT ingest('phone', '2', NULL, now(), 'delete') > 0 AS ok;
 SELECT process();
-SELECT count(resolve_conflict(id, 1)) FROM conflicts WHERE state = 'open' AND id = (SELECT min(id) FROM conflicts WHERE state = 'open');
+SELECT count(resolve_conflict(id, 1)) FROM conflicts WHERE state = 'open' AND contact_id = (SELECT contact_id FROM records WHERE source = 'crm' AND source_id = '3');
 SELECT * FROM pg_temp.counted();
 SELECT source, name, max(count) FROM histograms GROUP BY 1, 2 HAVING max(count) > 0 ORDER BY 1, 2;
 
