@@ -141,7 +141,8 @@ for (1 .. 3)
 	$run = sql(qq{SELECT sync('both') FROM (SELECT fetch_records('both', ARRAY[$some])) f});
 	is(sql("SELECT wait_for_run($run, '60 s')"), 'succeeded', 'a run and reads of single records at a time');
 	ok($node->poll_query_until('postgres', 'SELECT NOT EXISTS (SELECT FROM contactsync.fetches)'), 'end');
-	like(asked(), qr/^1 /, 'with one refresh token for both');
+	# mostly one: what was under way with the old token may ask once more, but never at the same time
+	like(asked(), qr/^[12] /, 'without a refresh for each of them');
 }
 is(state_of('both') . sql(q{SELECT count(*) FROM dead_letters WHERE source = 'both'}), 'active0', 'and none of them is refused');
 
