@@ -108,8 +108,8 @@ DECLARE
 	result bigint;
 BEGIN
 	PERFORM contactsync._require_active();
-	IF source_ids IS NULL OR priority IS NULL OR pg_catalog.array_position(source_ids, NULL) IS NOT NULL THEN
-		RAISE EXCEPTION 'source_ids and priority must not be null' USING ERRCODE = 'null_value_not_allowed';
+	IF source IS NULL OR source_ids IS NULL OR priority IS NULL OR pg_catalog.array_position(source_ids, NULL) IS NOT NULL THEN
+		RAISE EXCEPTION 'source, source_ids and priority must not be null' USING ERRCODE = 'null_value_not_allowed';
 	ELSIF priority NOT BETWEEN 0 AND 9 THEN
 		RAISE EXCEPTION 'invalid priority %', priority USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'It is from 0, live work, to 9; a higher number waits for those below it.';
@@ -118,7 +118,9 @@ BEGIN
 			HINT = 'It is what the source calls its record, of 1024 bytes at most.';
 	END IF;
 	SELECT x.* INTO s FROM contactsync.sources x
-	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _fetch_records.source;
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _fetch_records.source
+	-- whoever is about to drop it is waited for
+	FOR KEY SHARE;
 	IF NOT FOUND OR s.state = 'dropped' THEN
 		RAISE EXCEPTION 'source "%" does not exist', source USING ERRCODE = 'undefined_object',
 			HINT = 'See contactsync.add_source().';

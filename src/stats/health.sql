@@ -70,6 +70,11 @@ CREATE FUNCTION contactsync._health() RETURNS TABLE (level text, subject text, p
 		FROM contactsync.sources s CROSS JOIN LATERAL contactsync._limited_at(s.name) AS t (at)
 		WHERE s.tenant_id = contactsync.current_tenant() AND s.state <> 'dropped' AND t.at > pg_catalog.clock_timestamp() - interval '15 min'
 		UNION ALL
+		SELECT 4, 'warning', s.name, 'is left alone until ' || s.breaker_until || ', because its requests failed one after the other',
+			'Then one request tries it. See the provider''s status page, contactsync.run_history and contactsync.attempts.'
+		FROM contactsync.sources s
+		WHERE s.tenant_id = contactsync.current_tenant() AND s.state IN ('active', 'failing') AND s.breaker_until > pg_catalog.clock_timestamp()
+		UNION ALL
 		SELECT 5, 'warning', l.source, 'what was last read of it is ' || pg_catalog.date_trunc('second', l.lag) || ' old',
 			'A run may be under way, or wait for a worker: see contactsync.run_history.'
 		FROM contactsync.sync_lag l WHERE l.state = 'active' AND l.lag > 3 * l."interval" + interval '10 min'

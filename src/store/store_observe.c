@@ -607,7 +607,7 @@ count_events(Event **events, int nevents, const StoreRecord *records)
 		/* what changed before the source was known here could not come any sooner */
 		if (e->stored && e->o.effective >= e->mapping->since)
 			stats_time(pending, SH_EVENT_LAG, now - e->o.effective);
-		if (records[e->record].refold && (i + 1 == nevents || events[i + 1]->record != e->record))
+		if (records[e->record].refold && !records[e->record].fresh && (i + 1 == nevents || events[i + 1]->record != e->record))
 			stats_add(pending, SC_REFOLDS, 1);
 	}
 }
