@@ -4,7 +4,7 @@
 # installs what test/fuzz needs besides.
 set -eu
 
-PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev libmicrohttpd-dev pkg-config openssl curl python3 python3-radicale xandikos"
+PACKAGES="gcc libc6-dev make perl libipc-run-perl postgresql-15 postgresql-server-dev-15 postgresql-15-cron libssl-dev libcurl4-openssl-dev libxml2-dev libidn2-dev libmicrohttpd-dev pkg-config openssl curl python3 python3-radicale xandikos"
 # another Node.js than Debian's brings an npm of its own
 command -v npm >/dev/null || PACKAGES="$PACKAGES nodejs npm"
 [ -x /usr/sbin/nginx ] || PACKAGES="$PACKAGES nginx-light"

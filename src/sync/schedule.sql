@@ -1,4 +1,7 @@
--- Jobs at certain times, by the worker.
+-- Jobs at certain times, by pg_cron where it is there, and else by the worker.
+--
+-- A job of pg_cron does no more than run_schedule(), which queues a run. It runs as whoever made it, and may
+-- be gone at any time with pg_cron itself, so that the worker makes up for what it has not done after a while.
 
 CREATE TABLE contactsync.schedules (
 	tenant_id  text COLLATE "C" NOT NULL DEFAULT contactsync.current_tenant(),
@@ -7,12 +10,14 @@ CREATE TABLE contactsync.schedules (
 	cron       text NOT NULL,
 	next_at    timestamptz NOT NULL,
 	last_run   bigint,
+	kept_by    text NOT NULL DEFAULT 'worker' CHECK (kept_by IN ('worker', 'pg_cron')),
 	PRIMARY KEY (tenant_id, source, job)
 );
 CREATE INDEX schedules_next_at_idx ON contactsync.schedules (tenant_id, next_at);
 COMMENT ON TABLE contactsync.schedules IS 'Runs that are queued at certain times; kept by schedule() and unschedule().';
 COMMENT ON COLUMN contactsync.schedules.cron IS 'Minute, hour, day of the month, month and day of the week, in UTC.';
-COMMENT ON COLUMN contactsync.schedules.next_at IS 'When the job is due: a time of cron, and up to 30 s more.';
+COMMENT ON COLUMN contactsync.schedules.next_at IS 'When the worker queues the job: a time of cron and up to 30 s more, or where pg_cron should have done it, 5 min more.';
+COMMENT ON COLUMN contactsync.schedules.kept_by IS 'Who keeps the time.';
 COMMENT ON COLUMN contactsync.schedules.last_run IS 'The run that it queued last.';
 ALTER TABLE contactsync.schedules OWNER TO contactsync_owner;
 ALTER TABLE contactsync.schedules ENABLE ROW LEVEL SECURITY;
@@ -102,7 +107,13 @@ BEGIN
 END
 $$;
 
-CREATE FUNCTION contactsync._schedule(name text, cron text, job text) RETURNS timestamptz
+-- When the worker takes a job up that is due after a time.
+CREATE FUNCTION contactsync._worker_time(cron text, kept_by text, after timestamptz) RETURNS timestamptz
+	LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+	SELECT contactsync._cron_next(cron, after) + CASE kept_by WHEN 'pg_cron' THEN interval '5 min' ELSE pg_catalog.random() * interval '30 s' END
+$$;
+
+CREATE FUNCTION contactsync._keep_schedule(name text, cron text, job text, kept_by text) RETURNS timestamptz
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	due timestamptz;
@@ -110,7 +121,7 @@ DECLARE
 BEGIN
 	PERFORM contactsync._require_active();
 	SELECT x.* INTO s FROM contactsync.sources x
-	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _schedule.name AND x.state <> 'dropped' FOR NO KEY UPDATE;
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = _keep_schedule.name AND x.state <> 'dropped' FOR NO KEY UPDATE;
 	IF NOT FOUND THEN
 		RAISE EXCEPTION 'source "%" does not exist', name USING ERRCODE = 'undefined_object', HINT = 'See contactsync.add_source().';
 	ELSIF s.settings -> 'url' IS NULL THEN
@@ -127,58 +138,151 @@ BEGIN
 		RAISE EXCEPTION 'cron expression "%" never comes true', cron USING ERRCODE = 'invalid_parameter_value',
 			HINT = 'See its day of the month and its month.';
 	END IF;
-	INSERT INTO contactsync.schedules AS k (source, job, cron, next_at)
-	VALUES (_schedule.name, _schedule.job, _schedule.cron, due + pg_catalog.random() * interval '30 s')
-	ON CONFLICT ON CONSTRAINT schedules_pkey DO UPDATE SET cron = excluded.cron, next_at = excluded.next_at
-		WHERE k.cron <> excluded.cron;
+	INSERT INTO contactsync.schedules AS k (source, job, cron, next_at, kept_by)
+	VALUES (_keep_schedule.name, _keep_schedule.job, _keep_schedule.cron,
+		contactsync._worker_time(_keep_schedule.cron, _keep_schedule.kept_by, pg_catalog.clock_timestamp()), _keep_schedule.kept_by)
+	ON CONFLICT ON CONSTRAINT schedules_pkey DO UPDATE SET cron = excluded.cron, next_at = excluded.next_at, kept_by = excluded.kept_by
+		WHERE (k.cron, k.kept_by) IS DISTINCT FROM (excluded.cron, excluded.kept_by);
 	PERFORM contactsync._demand_worker();
 	RETURN due;
 END
 $$;
-CREATE FUNCTION contactsync.schedule(name text, cron text, job text DEFAULT 'reconcile') RETURNS timestamptz
+CREATE FUNCTION contactsync.keep_schedule(name text, cron text, job text, kept_by text) RETURNS timestamptz
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
-COMMENT ON FUNCTION contactsync.schedule(text, text, text) IS
-	'Queue a run of a source at the times of a cron expression (UTC), each up to 30 s later so that not all come at once: sync, full or reconcile. Returns the first of them. A source has one schedule for each job; the same call again does nothing. The worker keeps the time; what it missed is made up for by one run, and a source that is paused or stopped is passed over. Errors: 42704 no such source, 22023 job or expression, 55000 push-only or dormant.';
+COMMENT ON FUNCTION contactsync.keep_schedule(text, text, text, text) IS 'A part of schedule(): who keeps the time, worker or pg_cron.';
 
-CREATE FUNCTION contactsync._unschedule(name text, job text) RETURNS integer
+-- A job's name to pg_cron, which may hold 63 bytes.
+CREATE FUNCTION contactsync.schedule_name(source text, job text) RETURNS text
+	LANGUAGE sql STABLE PARALLEL RESTRICTED AS $$
+	SELECT CASE WHEN pg_catalog.octet_length(n.whole) <= 63 THEN n.whole ELSE 'contactsync ' || pg_catalog.md5(n.whole) END
+	FROM (SELECT 'contactsync ' || contactsync.current_tenant() || '/' || source || ' ' || job) n (whole)
+$$;
+COMMENT ON FUNCTION contactsync.schedule_name(text, text) IS 'What pg_cron calls the job of a source.';
+
+-- With the rights of the caller, as whom pg_cron's job is to run.
+CREATE FUNCTION contactsync.schedule(name text, cron text, job text DEFAULT 'reconcile') RETURNS timestamptz
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	result timestamptz;
+	why text;
+BEGIN
+	IF NOT EXISTS (SELECT FROM pg_catalog.pg_extension x WHERE x.extname = 'pg_cron') THEN
+		RETURN contactsync.keep_schedule(name, cron, job, 'worker');
+	END IF;
+	result := contactsync.keep_schedule(name, cron, job, 'pg_cron');
+	why := CASE WHEN NOT pg_catalog.has_schema_privilege('cron', 'USAGE') THEN 'you may not use it'
+		WHEN NOT (SELECT r.rolcanlogin FROM pg_catalog.pg_roles r WHERE r.rolname = current_user) THEN 'its job could not log in as you'
+		WHEN coalesce(pg_catalog.current_setting('cron.timezone', true), 'GMT') NOT IN ('GMT', 'UTC', 'Etc/UTC', 'Etc/GMT') THEN 'it does not keep the time in UTC' END;
+	IF why IS NULL THEN
+		BEGIN
+			EXECUTE 'SELECT cron.schedule($1, $2, $3)' USING contactsync.schedule_name(name, job), cron,
+				pg_catalog.format('SET contactsync.tenant = %L; SELECT contactsync.run_schedule(%L, %L)', contactsync.current_tenant(), name, job);
+		EXCEPTION WHEN OTHERS THEN
+			why := SQLERRM;
+		END;
+	END IF;
+	IF why IS NOT NULL THEN
+		RAISE NOTICE 'the worker keeps this schedule, not pg_cron: %', why;
+		RETURN contactsync.keep_schedule(name, cron, job, 'worker');
+	END IF;
+	RETURN result;
+END
+$$;
+COMMENT ON FUNCTION contactsync.schedule(text, text, text) IS
+	'Queue a run of a source at the times of a cron expression (UTC): sync, full or reconcile. Returns the first of them. A source has one schedule for each job; the same call again does nothing. Where pg_cron is installed in this database, a job of it keeps the time, as the caller; else the worker does, up to 30 s later so that not all come at once, and it makes up by one run for what was missed. A source that is paused or stopped is passed over. Errors: 42704 no such source, 22023 job or expression, 55000 push-only or dormant.';
+
+CREATE FUNCTION contactsync._drop_schedule(name text, job text) RETURNS integer
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	result integer;
 BEGIN
 	PERFORM contactsync._require_active();
 	PERFORM contactsync._require_source(name);
-	DELETE FROM contactsync.schedules k WHERE k.tenant_id = contactsync.current_tenant() AND k.source = _unschedule.name
-		AND (_unschedule.job IS NULL OR k.job = _unschedule.job);
+	DELETE FROM contactsync.schedules k WHERE k.tenant_id = contactsync.current_tenant() AND k.source = _drop_schedule.name
+		AND (_drop_schedule.job IS NULL OR k.job = _drop_schedule.job);
 	GET DIAGNOSTICS result = ROW_COUNT;
 	RETURN result;
 END
 $$;
-CREATE FUNCTION contactsync.unschedule(name text, job text DEFAULT NULL) RETURNS integer
+CREATE FUNCTION contactsync.drop_schedule(name text, job text) RETURNS integer
 	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.drop_schedule(text, text) IS 'A part of unschedule().';
+
+CREATE FUNCTION contactsync.unschedule(name text, job text DEFAULT NULL) RETURNS integer
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	jobs CONSTANT text[] := ARRAY(SELECT contactsync.schedule_name(k.source, k.job) FROM contactsync.schedules k
+		WHERE k.tenant_id = contactsync.current_tenant() AND k.source = unschedule.name AND k.job = coalesce(unschedule.job, k.job) AND k.kept_by = 'pg_cron');
+	result CONSTANT integer := contactsync.drop_schedule(name, job);
+	cron_job text;
+BEGIN
+	FOREACH cron_job IN ARRAY jobs LOOP
+		CONTINUE WHEN NOT EXISTS (SELECT FROM pg_catalog.pg_extension x WHERE x.extname = 'pg_cron');
+		BEGIN
+			EXECUTE 'SELECT cron.unschedule($1)' USING cron_job;
+		EXCEPTION WHEN OTHERS THEN
+			RAISE NOTICE 'the job "%" of pg_cron is left, and does nothing', cron_job USING DETAIL = SQLERRM,
+				HINT = 'Its owner can remove it by cron.unschedule().';
+		END;
+	END LOOP;
+	RETURN result;
+END
+$$;
 COMMENT ON FUNCTION contactsync.unschedule(text, text) IS
 	'End the schedules of a source, or the one of a job; returns how many there were. Errors: 42704 no such source, 55000 dormant copy.';
-GRANT EXECUTE ON FUNCTION contactsync.schedule(text, text, text), contactsync.unschedule(text, text) TO contactsync_admin;
+
+-- A time of a schedule has come: queue its run; NULL where the source is not to be read now.
+CREATE FUNCTION contactsync._run_scheduled(k contactsync.schedules) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	s contactsync.sources;
+	run bigint;
+BEGIN
+	SELECT x.* INTO s FROM contactsync.sources x
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.name = k.source AND x.state IN ('active', 'failing') AND x.settings -> 'url' IS NOT NULL;
+	IF FOUND THEN
+		run := contactsync._queue_run(s, k.job <> 'sync', CASE k.job WHEN 'reconcile' THEN 'reconcile' ELSE 'schedule' END);
+	END IF;
+	UPDATE contactsync.schedules x SET last_run = coalesce(run, x.last_run),
+		next_at = contactsync._worker_time(x.cron, x.kept_by, pg_catalog.clock_timestamp())
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.source = k.source AND x.job = k.job;
+	RETURN run;
+END
+$$;
+
+CREATE FUNCTION contactsync._run_schedule(name text, job text) RETURNS bigint
+	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
+DECLARE
+	k contactsync.schedules;
+	result bigint;
+BEGIN
+	PERFORM contactsync._require_active();
+	SELECT x.* INTO k FROM contactsync.schedules x
+	WHERE x.tenant_id = contactsync.current_tenant() AND x.source = _run_schedule.name AND x.job = _run_schedule.job FOR NO KEY UPDATE;
+	IF FOUND THEN
+		result := contactsync._run_scheduled(k);
+		PERFORM contactsync._demand_worker();
+	END IF;
+	RETURN result;
+END
+$$;
+CREATE FUNCTION contactsync.run_schedule(name text, job text) RETURNS bigint
+	LANGUAGE C VOLATILE PARALLEL UNSAFE AS 'MODULE_PATHNAME', 'guard_call';
+COMMENT ON FUNCTION contactsync.run_schedule(text, text) IS
+	'What a job of pg_cron does: queue the run of a schedule now, and return its id; NULL where there is no such schedule, or the source is paused or stopped. Errors: 55000 dormant copy.';
+GRANT EXECUTE ON FUNCTION contactsync.schedule(text, text, text), contactsync.unschedule(text, text), contactsync.run_schedule(text, text),
+	contactsync.keep_schedule(text, text, text, text), contactsync.drop_schedule(text, text), contactsync.schedule_name(text, text) TO contactsync_admin;
 
 -- For the worker: queue what is due. A time that was missed counts once.
 CREATE FUNCTION contactsync._queue_scheduled() RETURNS void
 	LANGUAGE plpgsql VOLATILE PARALLEL UNSAFE AS $$
 DECLARE
 	k contactsync.schedules;
-	s contactsync.sources;
-	run bigint;
 BEGIN
 	FOR k IN SELECT x.* FROM contactsync.schedules x
 		WHERE x.tenant_id = contactsync.current_tenant() AND x.next_at <= pg_catalog.clock_timestamp() FOR NO KEY UPDATE SKIP LOCKED
 	LOOP
-		run := NULL;
-		SELECT x.* INTO s FROM contactsync.sources x
-		WHERE x.tenant_id = contactsync.current_tenant() AND x.name = k.source AND x.state IN ('active', 'failing') AND x.settings -> 'url' IS NOT NULL;
-		IF FOUND THEN
-			run := contactsync._queue_run(s, k.job <> 'sync', CASE k.job WHEN 'reconcile' THEN 'reconcile' ELSE 'schedule' END);
-		END IF;
-		UPDATE contactsync.schedules x SET last_run = coalesce(run, x.last_run),
-			next_at = contactsync._cron_next(x.cron, pg_catalog.clock_timestamp()) + pg_catalog.random() * interval '30 s'
-		WHERE x.tenant_id = contactsync.current_tenant() AND x.source = k.source AND x.job = k.job;
+		PERFORM contactsync._run_scheduled(k);
 	END LOOP;
 END
 $$;
